@@ -1,0 +1,1 @@
+//! Chains of elements: how a role handles a request and its close.

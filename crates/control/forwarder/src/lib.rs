@@ -1,0 +1,1 @@
+//! The forwarder: selects the endpoint, plans and makes interfaces.

@@ -1,0 +1,27 @@
+//! SPIFFE identities: Workload API, built-in authority, TLS verification.
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
+
+#[rustfmt::skip]
+#[allow(warnings, clippy::all)]
+mod generated;
+
+#[rustfmt::skip]
+#[allow(warnings, clippy::all)]
+#[path = "generated/workload_api.rs"]
+mod workload_stub;
+
+#[rustfmt::skip]
+#[allow(warnings, clippy::all)]
+#[path = "generated/authority_stub.rs"]
+mod authority_stub;
+
+pub use generated::nsm::authority as authority_api;
+
+/// The SPIFFE Workload API: messages and stubs.
+pub mod workload {
+    pub use crate::generated::*;
+    pub use crate::workload_stub::{spiffe_workload_a_p_i_client as client, spiffe_workload_a_p_i_server as server};
+}

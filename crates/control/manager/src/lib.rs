@@ -1,0 +1,1 @@
+//! The manager: one per node, the door of its clients and endpoints.

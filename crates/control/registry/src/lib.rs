@@ -1,0 +1,1 @@
+//! What services and endpoints exist: stored, indexed, watched.

@@ -1,0 +1,1 @@
+//! Clients and endpoints of a mesh, as a library.

@@ -1,0 +1,1 @@
+//! Connections, mechanisms, labels, selection and addresses as pure types.

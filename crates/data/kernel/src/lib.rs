@@ -1,0 +1,1 @@
+//! Namespaces, links, addresses, routes and packet filters by netlink.
