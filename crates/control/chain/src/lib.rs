@@ -1,1 +1,23 @@
 //! Chains of elements: how a role handles a request and its close.
+//!
+//! A role is one list of [`Element`]s in request order. A request goes down the list and its
+//! answer comes back up; a close does the same. What an element must remember of a connection
+//! lives in the connection's own [`Store`], which dies with it.
+
+#![forbid(unsafe_code)]
+
+pub mod begin;
+mod call;
+mod chain;
+mod error;
+pub mod kit;
+mod kind;
+mod store;
+mod tasks;
+
+pub use call::{Call, Caller, Outgoing, Token};
+pub use chain::{Chain, Element, Next};
+pub use error::{Blame, Code, Error};
+pub use kind::{Connections, Endpoints, Kind, Services};
+pub use store::Store;
+pub use tasks::Tasks;

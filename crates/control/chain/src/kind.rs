@@ -1,0 +1,114 @@
+//! The three kinds of request that a chain can carry.
+
+use std::fmt::Debug;
+
+use nsm_api::{
+    connection::{Connection, Path},
+    networkservice::NetworkServiceRequest,
+    registry::{NetworkService, NetworkServiceEndpoint},
+};
+
+use crate::Call;
+
+/// A kind of request, so that an element is written once for connections, services and endpoints.
+pub trait Kind: Send + Sync + 'static {
+    /// What is asked.
+    type Request: Clone + Debug + Send + Sync + 'static;
+    /// What is answered, and what a close names.
+    type Item: Clone + Debug + Send + Sync + 'static;
+    /// The word for one of it in messages and logs.
+    const NAME: &'static str;
+
+    /// The item inside a request.
+    fn item(request: &Self::Request) -> &Self::Item;
+    /// The item inside a request, to change.
+    fn item_mut(request: &mut Self::Request) -> &mut Self::Item;
+    /// What tells one item from another: a connection's id, a service's or an endpoint's name.
+    fn id(item: &Self::Item) -> &str;
+    /// The path travelled so far: in the message for connections, beside it for the registry
+    /// (wire contract, registry `path` header).
+    fn path<'a>(call: &'a Call, item: &'a Self::Item) -> &'a Path;
+    /// The path, to change.
+    fn path_mut<'a>(call: &'a mut Call, item: &'a mut Self::Item) -> &'a mut Path;
+    /// Takes a new id where the kind has one (a connection's id is the one of the own segment;
+    /// names stay).
+    fn set_id(item: &mut Self::Item, id: &str);
+}
+
+/// `networkservice.NetworkService`: Request and Close.
+#[derive(Debug)]
+pub struct Connections;
+
+/// `registry.NetworkServiceRegistry`: Register and Unregister.
+#[derive(Debug)]
+pub struct Services;
+
+/// `registry.NetworkServiceEndpointRegistry`: Register and Unregister.
+#[derive(Debug)]
+pub struct Endpoints;
+
+impl Kind for Connections {
+    type Request = NetworkServiceRequest;
+    type Item = Connection;
+    const NAME: &'static str = "connection";
+
+    fn item(request: &NetworkServiceRequest) -> &Connection {
+        &request.connection
+    }
+
+    fn item_mut(request: &mut NetworkServiceRequest) -> &mut Connection {
+        request.connection.get_or_insert_default()
+    }
+
+    fn id(item: &Connection) -> &str {
+        &item.id
+    }
+
+    fn path<'a>(_: &'a Call, item: &'a Connection) -> &'a Path {
+        &item.path
+    }
+
+    fn path_mut<'a>(_: &'a mut Call, item: &'a mut Connection) -> &'a mut Path {
+        item.path.get_or_insert_default()
+    }
+
+    fn set_id(item: &mut Connection, id: &str) {
+        id.clone_into(&mut item.id);
+    }
+}
+
+/// The registry's two kinds differ in their message alone.
+macro_rules! registry_kind {
+    ($kind:ty, $item:ty, $name:literal) => {
+        impl Kind for $kind {
+            type Request = $item;
+            type Item = $item;
+            const NAME: &'static str = $name;
+
+            fn item(request: &$item) -> &$item {
+                request
+            }
+
+            fn item_mut(request: &mut $item) -> &mut $item {
+                request
+            }
+
+            fn id(item: &$item) -> &str {
+                &item.name
+            }
+
+            fn path<'a>(call: &'a Call, _: &'a $item) -> &'a Path {
+                &call.path
+            }
+
+            fn path_mut<'a>(call: &'a mut Call, _: &'a mut $item) -> &'a mut Path {
+                &mut call.path
+            }
+
+            fn set_id(_: &mut $item, _: &str) {}
+        }
+    };
+}
+
+registry_kind!(Services, NetworkService, "network service");
+registry_kind!(Endpoints, NetworkServiceEndpoint, "endpoint");
