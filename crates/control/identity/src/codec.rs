@@ -58,8 +58,8 @@ impl<D: Message> Decoder for BuffaDecoder<D> {
 
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<D>, Status> {
         let bytes = source.copy_to_bytes(source.remaining());
-        D::decode_from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| Status::invalid_argument(format!("malformed protobuf message: {error}")))
+        D::decode_from_slice(&bytes).map(Some).map_err(|error| {
+            Status::invalid_argument(format!("malformed protobuf message: {error}"))
+        })
     }
 }

@@ -2,7 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ca;
 pub mod codec;
+pub mod identity;
+pub mod svid;
+pub mod tls;
+pub mod token;
+
+pub use identity::{Bundles, Identity, IdentityPublisher, IdentitySource};
 
 #[rustfmt::skip]
 #[allow(warnings, clippy::all)]
@@ -23,5 +30,7 @@ pub use generated::nsm::authority as authority_api;
 /// The SPIFFE Workload API: messages and stubs.
 pub mod workload {
     pub use crate::generated::*;
-    pub use crate::workload_stub::{spiffe_workload_a_p_i_client as client, spiffe_workload_a_p_i_server as server};
+    pub use crate::workload_stub::{
+        spiffe_workload_a_p_i_client as client, spiffe_workload_a_p_i_server as server,
+    };
 }
