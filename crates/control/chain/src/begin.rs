@@ -61,7 +61,11 @@ pub struct Factory<K: Kind> {
 
 impl<K: Kind> Clone for Factory<K> {
     fn clone(&self) -> Self {
-        Self { id: self.id.clone(), table: Weak::clone(&self.table), next: self.next.clone() }
+        Self {
+            id: self.id.clone(),
+            table: Weak::clone(&self.table),
+            next: self.next.clone(),
+        }
     }
 }
 
@@ -77,7 +81,10 @@ impl<K: Kind> Begin<K> {
     /// The element; `tasks` owns the work that goes on after a caller gave up.
     #[must_use]
     pub fn new(tasks: Tasks) -> Self {
-        Self(Arc::new(Table { entries: Mutex::default(), tasks }))
+        Self(Arc::new(Table {
+            entries: Mutex::default(),
+            tasks,
+        }))
     }
 }
 
@@ -87,29 +94,39 @@ impl<K: Kind> Element<K> for Begin<K> {
         "begin"
     }
 
-    async fn request(&self, call: &mut Call, request: K::Request, next: Next<K>) -> Result<K::Item, Error> {
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: K::Request,
+        next: Next<K>,
+    ) -> Result<K::Item, Error> {
         let id = K::id(K::item(&request)).to_owned();
         if id.is_empty() {
-            return Err(Error::new(Code::InvalidArgument, format!("{} has an empty id or name", K::NAME)));
+            return Err(Error::new(
+                Code::InvalidArgument,
+                format!("{} has an empty id or name", K::NAME),
+            ));
         }
         let (entry, guard) = self.0.enter(&id, call.deadline).await?;
         let table = Arc::clone(&self.0);
-        self.0.detached(call, entry, move |mut inner| async move {
-            let answer = table.request(&id, &mut inner, request, &next, guard).await;
-            (inner, answer)
-        })
-        .await
+        self.0
+            .detached(call, entry, move |mut inner| async move {
+                let answer = table.request(&id, &mut inner, request, &next, guard).await;
+                (inner, answer)
+            })
+            .await
     }
 
     async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
         let id = K::id(&item).to_owned();
         let (entry, guard) = self.0.enter(&id, call.deadline).await?;
         let table = Arc::clone(&self.0);
-        self.0.detached(call, entry, move |mut inner| async move {
-            let answer = table.close(&id, &mut inner, item, &next, guard).await;
-            (inner, answer)
-        })
-        .await
+        self.0
+            .detached(call, entry, move |mut inner| async move {
+                let answer = table.close(&id, &mut inner, item, &next, guard).await;
+                (inner, answer)
+            })
+            .await
     }
 }
 
@@ -126,11 +143,17 @@ impl<K: Kind> Table<K> {
             return Ok(Arc::clone(entry));
         }
         if entries.len() >= MAX_ITEMS {
-            let message = format!("{MAX_ITEMS} {}s are established here already: no more are taken", K::NAME);
+            let message = format!(
+                "{MAX_ITEMS} {}s are established here already: no more are taken",
+                K::NAME
+            );
             return Err(Error::new(Code::ResourceExhausted, message));
         }
         let entry = Arc::new(Entry {
-            state: Arc::new(AsyncMutex::new(State { item: None, gone: false })),
+            state: Arc::new(AsyncMutex::new(State {
+                item: None,
+                gone: false,
+            })),
             store: Arc::default(),
         });
         entries.insert(id.to_owned(), Arc::clone(&entry));
@@ -138,12 +161,19 @@ impl<K: Kind> Table<K> {
     }
 
     /// Waits for the item's turn, no longer than the caller does.
-    async fn enter(&self, id: &str, deadline: Instant) -> Result<(Arc<Entry<K>>, OwnedMutexGuard<State<K>>), Error> {
+    async fn enter(
+        &self,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<(Arc<Entry<K>>, OwnedMutexGuard<State<K>>), Error> {
         loop {
             let entry = self.entry(id)?;
             let turn = timeout_at(deadline, Arc::clone(&entry.state).lock_owned());
             let guard = turn.await.map_err(|_| {
-                let message = format!("{} {id}: an earlier request for it took all the time", K::NAME);
+                let message = format!(
+                    "{} {id}: an earlier request for it took all the time",
+                    K::NAME
+                );
                 Error::new(Code::DeadlineExceeded, message)
             })?;
             if !guard.gone {
@@ -153,7 +183,12 @@ impl<K: Kind> Table<K> {
     }
 
     /// Runs the rest of the list in a task of its own, with the call lent to it.
-    async fn detached<T, F, R>(&self, call: &mut Call, entry: Arc<Entry<K>>, work: F) -> Result<T, Error>
+    async fn detached<T, F, R>(
+        &self,
+        call: &mut Call,
+        entry: Arc<Entry<K>>,
+        work: F,
+    ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(Call) -> R + Send + 'static,
@@ -165,9 +200,12 @@ impl<K: Kind> Table<K> {
         self.tasks.finish(async move {
             let _caller_gave_up = send.send(work(inner).await);
         });
-        let (inner, answer) = receive
-            .await
-            .map_err(|_| Error::new(Code::Internal, format!("{}: its handler panicked; see the log", K::NAME)))?;
+        let (inner, answer) = receive.await.map_err(|_| {
+            Error::new(
+                Code::Internal,
+                format!("{}: its handler panicked; see the log", K::NAME),
+            )
+        })?;
         *call = inner;
         answer
     }
@@ -180,7 +218,11 @@ impl<K: Kind> Table<K> {
         next: &Next<K>,
         mut state: OwnedMutexGuard<State<K>>,
     ) -> Result<K::Item, Error> {
-        call.scratch.put(Factory { id: id.to_owned(), table: Arc::downgrade(self), next: next.clone() });
+        call.scratch.put(Factory {
+            id: id.to_owned(),
+            table: Arc::downgrade(self),
+            next: next.clone(),
+        });
         let answer = next.request(call, request).await;
         match &answer {
             Ok(item) => state.item = Some(item.clone()),
@@ -218,9 +260,12 @@ impl<K: Kind> Factory<K> {
     /// # Errors
     /// A list without `begin` before the element that asks.
     pub fn of(call: &Call) -> Result<Self, Error> {
-        call.scratch
-            .get::<Self>()
-            .ok_or_else(|| Error::new(Code::Internal, "this role's list has no `begin` before the element that needs it"))
+        call.scratch.get::<Self>().ok_or_else(|| {
+            Error::new(
+                Code::Internal,
+                "this role's list has no `begin` before the element that needs it",
+            )
+        })
     }
 
     /// Closes the item from here on down the list, unless it is gone.
@@ -228,16 +273,22 @@ impl<K: Kind> Factory<K> {
     /// # Errors
     /// Every failure on the way, joined.
     pub async fn close(&self, deadline: Instant) -> Result<(), Error> {
-        let Some(table) = self.table.upgrade() else { return Ok(()) };
+        let Some(table) = self.table.upgrade() else {
+            return Ok(());
+        };
         let known = table.entries().contains_key(&self.id);
         if !known {
             return Ok(());
         }
         let (entry, guard) = table.enter(&self.id, deadline).await?;
-        let Some(item) = guard.item.clone() else { return Ok(()) };
+        let Some(item) = guard.item.clone() else {
+            return Ok(());
+        };
         let mut call = Call::local(deadline);
         call.store = Arc::clone(&entry.store);
-        table.close(&self.id, &mut call, item, &self.next, guard).await
+        table
+            .close(&self.id, &mut call, item, &self.next, guard)
+            .await
     }
 
     /// The item as it was last answered, if it is established and nobody works on it now.

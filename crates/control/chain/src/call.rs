@@ -1,12 +1,12 @@
 //! One call on its way through a chain.
 
-use std::{any::Any, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use nsm_api::connection::Path;
 use nsm_model::spiffe::SpiffeId;
 use tokio::time::Instant;
 
-use crate::Store;
+use crate::{Descriptors, Store};
 
 /// A token as it travels beside a call (`nsm-client-token`, `nsm-client-token-expires`).
 #[derive(Clone, PartialEq, Eq)]
@@ -30,22 +30,14 @@ pub struct Caller {
     pub id: SpiffeId,
     /// Its leaf certificate, DER.
     pub certificate: Arc<[u8]>,
-    /// The transport's own handle of the peer (descriptors travel through it): downcast by whoever
-    /// knows the transport.
-    pub transport: Arc<dyn Any + Send + Sync>,
+    /// The way for descriptors from and to it.
+    pub descriptors: Arc<dyn Descriptors>,
 }
 
 impl std::fmt::Debug for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Caller({})", self.id)
     }
-}
-
-/// Where the call goes next, decided on the way by the elements that discover it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outgoing {
-    /// The next hop's address, as an endpoint URL.
-    pub url: Option<String>,
 }
 
 /// One call on its way through a chain: what comes with a request beside its message.
@@ -59,8 +51,6 @@ pub struct Call {
     pub deadline: Instant,
     /// The path of a registry call (connections carry theirs in the message).
     pub path: Path,
-    /// Where to go next.
-    pub outgoing: Outgoing,
     /// What elements remember of this item for as long as it exists.
     pub store: Arc<Store>,
     /// What elements tell one another during this call alone.
@@ -76,7 +66,6 @@ impl Call {
             token: None,
             deadline,
             path: Path::default(),
-            outgoing: Outgoing::default(),
             store: Arc::default(),
             scratch: Arc::default(),
         }
@@ -85,6 +74,10 @@ impl Call {
     /// A call that a peer made.
     #[must_use]
     pub fn from(caller: Caller, token: Option<Token>, deadline: Instant) -> Self {
-        Self { caller: Some(caller), token, ..Self::local(deadline) }
+        Self {
+            caller: Some(caller),
+            token,
+            ..Self::local(deadline)
+        }
     }
 }

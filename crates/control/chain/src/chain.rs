@@ -16,7 +16,12 @@ pub trait Element<K: Kind>: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Handles a request, new or refreshed.
-    async fn request(&self, call: &mut Call, request: K::Request, next: Next<K>) -> Result<K::Item, Error>;
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: K::Request,
+        next: Next<K>,
+    ) -> Result<K::Item, Error>;
 
     /// Lets an item go.
     async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
@@ -53,7 +58,10 @@ impl<K: Kind> Chain<K> {
     }
 
     fn first(&self) -> Next<K> {
-        Next { elements: Arc::clone(&self.0), at: 0 }
+        Next {
+            elements: Arc::clone(&self.0),
+            at: 0,
+        }
     }
 
     /// Sends a request down the list.
@@ -88,14 +96,20 @@ impl<K: Kind> std::fmt::Debug for Next<K> {
 
 impl<K: Kind> Clone for Next<K> {
     fn clone(&self) -> Self {
-        Self { elements: Arc::clone(&self.elements), at: self.at }
+        Self {
+            elements: Arc::clone(&self.elements),
+            at: self.at,
+        }
     }
 }
 
 impl<K: Kind> Next<K> {
     fn step(&self) -> Option<(&dyn Element<K>, Self)> {
         let element = self.elements.get(self.at)?;
-        let rest = Self { elements: Arc::clone(&self.elements), at: self.at + 1 };
+        let rest = Self {
+            elements: Arc::clone(&self.elements),
+            at: self.at + 1,
+        };
         Some((element.as_ref(), rest))
     }
 
@@ -103,7 +117,11 @@ impl<K: Kind> Next<K> {
     ///
     /// # Errors
     /// The first cause, from whichever element failed.
-    pub async fn request(&self, call: &mut Call, mut request: K::Request) -> Result<K::Item, Error> {
+    pub async fn request(
+        &self,
+        call: &mut Call,
+        mut request: K::Request,
+    ) -> Result<K::Item, Error> {
         match self.step() {
             Some((element, rest)) => element.request(call, request, rest).await,
             None => Ok(K::item_mut(&mut request).clone()),

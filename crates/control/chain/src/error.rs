@@ -71,15 +71,25 @@ impl Error {
             | Code::FailedPrecondition
             | Code::Cancelled
             | Code::Unimplemented => Blame::Caller,
-            Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Aborted => Blame::Peer,
+            Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Aborted => {
+                Blame::Peer
+            }
             Code::ResourceExhausted | Code::Internal => Blame::Us,
         };
-        Self { code, blame, message: message.into() }
+        Self {
+            code,
+            blame,
+            message: message.into(),
+        }
     }
 
     /// A failure of the node's kernel.
     pub fn kernel(code: Code, message: impl Into<String>) -> Self {
-        Self { code, blame: Blame::Kernel, message: message.into() }
+        Self {
+            code,
+            blame: Blame::Kernel,
+            message: message.into(),
+        }
     }
 
     /// Whether the same request may work later, unchanged.

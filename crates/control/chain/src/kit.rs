@@ -28,7 +28,10 @@ impl Probe {
     /// A probe whose answers are this error.
     #[must_use]
     pub fn failing(error: Error) -> Self {
-        Self { fails: Some(error), ..Self::default() }
+        Self {
+            fails: Some(error),
+            ..Self::default()
+        }
     }
 
     /// How many requests arrived.
@@ -50,7 +53,12 @@ impl<K: Kind> Element<K> for Probe {
         "probe"
     }
 
-    async fn request(&self, call: &mut Call, request: K::Request, next: Next<K>) -> Result<K::Item, Error> {
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: K::Request,
+        next: Next<K>,
+    ) -> Result<K::Item, Error> {
         self.requests.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         match &self.fails {
@@ -94,13 +102,25 @@ async fn passes_on<K: Kind>(
 ) -> Result<(), String> {
     let probe = Probe::default();
     let chain = list(probe.clone());
-    let item = chain.request(&mut call(), request.clone()).await.map_err(|error| format!("a valid request failed: {error}"))?;
+    let item = chain
+        .request(&mut call(), request.clone())
+        .await
+        .map_err(|error| format!("a valid request failed: {error}"))?;
     if probe.requests() != 1 {
-        return Err(format!("a request arrived {} times at what comes after", probe.requests()));
+        return Err(format!(
+            "a request arrived {} times at what comes after",
+            probe.requests()
+        ));
     }
-    chain.close(&mut call(), item).await.map_err(|error| format!("a valid close failed: {error}"))?;
+    chain
+        .close(&mut call(), item)
+        .await
+        .map_err(|error| format!("a valid close failed: {error}"))?;
     if probe.closes() != 1 {
-        return Err(format!("a close arrived {} times at what comes after", probe.closes()));
+        return Err(format!(
+            "a close arrived {} times at what comes after",
+            probe.closes()
+        ));
     }
     Ok(())
 }

@@ -6,18 +6,28 @@
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 pub mod begin;
 mod call;
 mod chain;
+mod directory;
+pub mod elements;
 mod error;
-pub mod kit;
+pub mod follow;
 mod kind;
+pub mod kit;
 mod store;
 mod tasks;
+mod tokens;
+mod transport;
 
-pub use call::{Call, Caller, Outgoing, Token};
+pub use backoff::Backoff;
+pub use call::{Call, Caller, Token};
 pub use chain::{Chain, Element, Next};
+pub use directory::Directory;
 pub use error::{Blame, Code, Error};
 pub use kind::{Connections, Endpoints, Kind, Services};
 pub use store::Store;
 pub use tasks::Tasks;
+pub use tokens::Tokens;
+pub use transport::{Descriptors, Events, Hop, Target, Transport};

@@ -24,7 +24,10 @@ impl Tasks {
     /// A new owner without tasks.
     #[must_use]
     pub fn new() -> Self {
-        Self { tracker: TaskTracker::new(), cancel: CancellationToken::new() }
+        Self {
+            tracker: TaskTracker::new(),
+            cancel: CancellationToken::new(),
+        }
     }
 
     /// Runs a task until it ends or its owner does.
@@ -58,8 +61,14 @@ impl Tasks {
     pub async fn shutdown(&self, patience: Duration) {
         self.cancel.cancel();
         self.tracker.close();
-        if tokio::time::timeout(patience, self.tracker.wait()).await.is_err() {
-            tracing::warn!(tasks = self.tracker.len(), "tasks still run after {patience:?}");
+        if tokio::time::timeout(patience, self.tracker.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                tasks = self.tracker.len(),
+                "tasks still run after {patience:?}"
+            );
         }
     }
 

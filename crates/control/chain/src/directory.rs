@@ -1,0 +1,47 @@
+//! What exists, as a role asks for it.
+
+use async_trait::async_trait;
+use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
+use tokio::time::Instant;
+
+use crate::{Error, Target};
+
+/// Looks up services and endpoints.
+#[async_trait]
+pub trait Directory: Send + Sync {
+    /// The service with this name.
+    ///
+    /// # Errors
+    /// The registry cannot be asked; `NotFound` names the service.
+    async fn service(&self, name: &str, deadline: Instant) -> Result<NetworkService, Error>;
+
+    /// The endpoints that offer a service, expired ones included.
+    ///
+    /// # Errors
+    /// The registry cannot be asked.
+    async fn endpoints(
+        &self,
+        service: &str,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error>;
+
+    /// The endpoint with this name.
+    ///
+    /// # Errors
+    /// The registry cannot be asked; `NotFound` names the endpoint.
+    async fn endpoint(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<NetworkServiceEndpoint, Error>;
+
+    /// Where an endpoint that this directory named is reached.
+    ///
+    /// # Errors
+    /// Its URL is none that this process can go to, or its socket's descriptor did not come.
+    async fn target(
+        &self,
+        endpoint: &NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Target, Error>;
+}

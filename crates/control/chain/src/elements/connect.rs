@@ -1,0 +1,160 @@
+//! `connect`: the call goes to the next hop.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/{clienturl,dial,connect,mechanisms/sendfd}` in
+//! one: reaches the hop that the elements before it chose, over a pooled connection, sends the
+//! descriptors that the mechanisms speak of, and takes the ones that the answer speaks of.
+//! When the connection moved to another hop, the one before is closed behind it.
+//! *Where it stands*: last.
+//! *On Close*: closes at the hop that the connection went to.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
+use nsm_model::path;
+use tokio::time::Instant;
+
+use super::recvfd::{Held, inode, inodes};
+use crate::{Call, Code, Connections, Element, Error, Hop, Next, Target, Tasks, Transport};
+
+/// How long closing at a hop that the connection left may take: nobody waits for it.
+const CLOSE_BEHIND: Duration = Duration::from_secs(5);
+
+/// Where a connection goes from here.
+#[derive(Debug, Clone)]
+pub struct Downstream {
+    /// The next hop.
+    pub target: Target,
+    /// The connection as that hop answered it.
+    pub connection: Connection,
+}
+
+impl Downstream {
+    /// Which segment of the path the next hop is.
+    fn segment(&self) -> Option<(&str, &str)> {
+        let segment = path::next(&self.connection.path)?;
+        Some((&segment.name, &segment.id))
+    }
+}
+
+/// See the module.
+pub struct Connect {
+    transport: Arc<dyn Transport>,
+    tasks: Tasks,
+}
+
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connect")
+    }
+}
+
+impl Connect {
+    /// The element; `tasks` owns the closes at hops that connections left.
+    #[must_use]
+    pub fn new(transport: Arc<dyn Transport>, tasks: Tasks) -> Self {
+        Self { transport, tasks }
+    }
+
+    fn close_behind(&self, left: Downstream) {
+        let transport = Arc::clone(&self.transport);
+        self.tasks.finish(async move {
+            let deadline = Instant::now() + CLOSE_BEHIND;
+            let closed = async {
+                let hop = transport.connect(&left.target, deadline).await?;
+                hop.close(left.connection, deadline).await
+            };
+            if let Err(error) = closed.await {
+                tracing::info!(hop = %left.target, %error, "closing at the hop that a connection left");
+            }
+        });
+    }
+}
+
+fn send_descriptors(
+    call: &Call,
+    hop: &dyn Hop,
+    request: &NetworkServiceRequest,
+) -> Result<(), Error> {
+    let held = Held::of(call);
+    for inode in inodes(request) {
+        if let Some(descriptor) = held.get(inode) {
+            hop.descriptors().send(OwnedFd::as_fd(&descriptor))?;
+        }
+    }
+    Ok(())
+}
+
+/// The answer may speak of a namespace that the request did not: the endpoint's own.
+async fn take_descriptor(call: &Call, hop: &dyn Hop, answer: &Connection) -> Result<(), Error> {
+    let Some(inode) = answer.mechanism.as_option().and_then(inode) else {
+        return Ok(());
+    };
+    if Held::of(call).get(inode).is_none() {
+        let descriptor = hop.descriptors().receive(inode, call.deadline).await?;
+        Held::hold(call, inode, descriptor);
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Element<Connections> for Connect {
+    fn name(&self) -> &'static str {
+        "connect"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: NetworkServiceRequest,
+        _next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        let target: Target = call.scratch.get().ok_or_else(|| {
+            Error::new(
+                Code::Internal,
+                "nobody before `connect` in this role's list chose the next hop",
+            )
+        })?;
+        let hop = self.transport.connect(&target, call.deadline).await?;
+        send_descriptors(call, hop.as_ref(), &request)?;
+        let answer = hop.request(request, call.deadline).await?;
+        if let Err(error) = take_descriptor(call, hop.as_ref(), &answer).await {
+            self.close_behind(Downstream {
+                target,
+                connection: answer,
+            });
+            return Err(error);
+        }
+        let now = Downstream {
+            target,
+            connection: answer.clone(),
+        };
+        let before = call.store.get::<Downstream>();
+        if let Some(left) = before.filter(|left| left.segment() != now.segment()) {
+            self.close_behind(left);
+        }
+        call.store.put(now);
+        call.scratch.put(hop);
+        Ok(answer)
+    }
+
+    async fn close(
+        &self,
+        call: &mut Call,
+        _: Connection,
+        _next: Next<Connections>,
+    ) -> Result<(), Error> {
+        let Some(downstream) = call.store.take::<Downstream>() else {
+            return Ok(());
+        };
+        let hop = self
+            .transport
+            .connect(&downstream.target, call.deadline)
+            .await?;
+        hop.close(downstream.connection, call.deadline).await
+    }
+}

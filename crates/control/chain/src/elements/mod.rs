@@ -1,0 +1,21 @@
+//! The elements that every role's list shares, a file each, with upstream's names.
+
+mod authorize;
+mod clientinfo;
+mod connect;
+mod monitor;
+mod recvfd;
+mod timeout;
+mod trimpath;
+mod updatepath;
+mod updatetoken;
+
+pub use authorize::Authorize;
+pub use clientinfo::{ClientInfo, Labelled};
+pub use connect::{Connect, Downstream};
+pub use monitor::{Monitor, Relay, Table};
+pub use recvfd::{Held, RecvFd, inode};
+pub use timeout::Timeout;
+pub use trimpath::TrimPath;
+pub use updatepath::{Own, UpdatePath};
+pub use updatetoken::{UpdateToken, timestamp};

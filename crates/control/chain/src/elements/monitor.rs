@@ -1,0 +1,136 @@
+//! `monitor`: whoever watches this hop's connections learns what becomes of them.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/monitor`: tells the role's table of every answer
+//! and every Close, and follows the next hop's own table, so that what goes wrong further on is
+//! told to whoever watches here.
+//! *Where it stands*: after `begin` and `timeout`; before the elements that connect.
+//! *On Close*: the connection leaves the table, whatever fails further down.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nsm_api::{
+    connection::{Connection, State},
+    networkservice::NetworkServiceRequest,
+};
+
+use super::Own;
+use crate::{
+    Call, Connections, Element, Error, Hop, Next, Target,
+    follow::{Change, Follower, Sink},
+};
+
+/// A role's table of connections, which its watchers see.
+pub trait Table: Send + Sync {
+    /// A connection is new or has changed.
+    fn update(&self, connection: Connection);
+    /// A connection has ended.
+    fn delete(&self, id: &str);
+    /// The connection with this id.
+    fn get(&self, id: &str) -> Option<Connection>;
+}
+
+/// See the module.
+pub struct Monitor {
+    table: Arc<dyn Table>,
+    follower: Option<Follower>,
+}
+
+impl std::fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Monitor")
+    }
+}
+
+impl Monitor {
+    /// The element of a role that is the last hop.
+    #[must_use]
+    pub fn last(table: Arc<dyn Table>) -> Self {
+        Self {
+            table,
+            follower: None,
+        }
+    }
+
+    /// The element of a role with hops behind it.
+    #[must_use]
+    pub fn new(table: Arc<dyn Table>, follower: Follower) -> Self {
+        Self {
+            table,
+            follower: Some(follower),
+        }
+    }
+
+    fn follow(&self, call: &Call, id: &str, connection: &Connection) {
+        let Some(follower) = &self.follower else {
+            return;
+        };
+        let (Some(hop), Some(target)) = (
+            call.scratch.get::<Arc<dyn Hop>>(),
+            call.scratch.get::<Target>(),
+        ) else {
+            return;
+        };
+        let last = connection.path.path_segments.len() == connection.path.index as usize + 2;
+        follower.follow(id, target, hop, last);
+    }
+}
+
+#[async_trait]
+impl Element<Connections> for Monitor {
+    fn name(&self) -> &'static str {
+        "monitor"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        let mut connection = next.request(call, request).await?;
+        connection.state = State::UP.into();
+        let id = Own::of(call)?.id;
+        self.follow(call, &id, &connection);
+        self.table.update(connection.clone());
+        Ok(connection)
+    }
+
+    async fn close(
+        &self,
+        call: &mut Call,
+        connection: Connection,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        let id = connection.id.clone();
+        if let Some(follower) = &self.follower {
+            follower.forget(&id);
+        }
+        let closed = next.close(call, connection).await;
+        self.table.delete(&id);
+        closed
+    }
+}
+
+/// What comes from further on is told to whoever watches here.
+pub struct Relay(pub Arc<dyn Table>);
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Relay")
+    }
+}
+
+impl Sink for Relay {
+    fn changed(&self, id: &str, change: Change) {
+        let Some(mut connection) = self.0.get(id) else {
+            return;
+        };
+        connection.state = match change {
+            Change::Down => State::DOWN.into(),
+            Change::Refresh => State::REFRESH_REQUESTED.into(),
+        };
+        tracing::info!(id, ?change, "next hop");
+        self.0.update(connection);
+    }
+}

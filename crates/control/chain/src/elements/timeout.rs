@@ -1,0 +1,87 @@
+//! `timeout`: a connection whose client no longer refreshes it is closed from here on down.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/timeout`: the lease is the expiry of the token
+//! that the caller sent; when it ends the item is closed through `begin`.
+//! *Where it stands*: after `begin` and `authorize`: only a proved token makes a lease.
+//! *On Close*: the lease ends with the item.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{Call, Element, Error, Kind, Next, Tasks, Tokens, begin::Factory};
+
+/// How long a close may take that nobody waits for: as long as upstream's clients wait for theirs.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// See the module.
+pub struct Timeout {
+    tokens: Arc<dyn Tokens>,
+    tasks: Tasks,
+}
+
+impl std::fmt::Debug for Timeout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Timeout")
+    }
+}
+
+/// The running lease: dropping it stops the clock.
+struct Lease(#[allow(dead_code, reason = "held for its drop")] DropGuard);
+
+impl Timeout {
+    /// The element; `tasks` owns the clocks.
+    #[must_use]
+    pub fn new(tokens: Arc<dyn Tokens>, tasks: Tasks) -> Self {
+        Self { tokens, tasks }
+    }
+
+    fn start<K: Kind>(&self, call: &Call) -> Result<(), Error> {
+        let Some(token) = &call.token else {
+            return Ok(());
+        };
+        let left = token
+            .expires
+            .duration_since(self.tokens.now())
+            .unwrap_or_default();
+        let factory = Factory::<K>::of(call)?;
+        let stop = CancellationToken::new();
+        call.store.put(Lease(stop.clone().drop_guard()));
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(left) => {}
+            }
+            tracing::info!(?factory, "lease ended: closing");
+            if let Err(error) = factory.close(Instant::now() + CLOSE_PATIENCE).await {
+                tracing::warn!(?factory, %error, "closing after the lease ended");
+            }
+        });
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<K: Kind> Element<K> for Timeout {
+    fn name(&self) -> &'static str {
+        "timeout"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: K::Request,
+        next: Next<K>,
+    ) -> Result<K::Item, Error> {
+        let item = next.request(call, request).await?;
+        self.start::<K>(call)?;
+        Ok(item)
+    }
+
+    async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
+        call.store.take::<Lease>();
+        next.close(call, item).await
+    }
+}

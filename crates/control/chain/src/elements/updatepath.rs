@@ -1,0 +1,146 @@
+//! `updatepath`: the connection's path gains, or finds again, this hop's segment.
+//!
+//! *What it does*: moves the path's index to our segment on the way down and back on the way up
+//! (sdk `pkg/networkservice/common/updatepath`). Our id is derived with a secret from who owns the
+//! connection, the id that it came with and our name, so that a retry is the same request and
+//! nobody else can name it.
+//! *Where it stands*: first in every list: everything after it speaks of our own segment's id.
+//! *On Close*: the same step, so that the same id comes out.
+
+use async_trait::async_trait;
+use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
+use nsm_identity::token;
+use nsm_model::{
+    ids::{ConnectionKey, Secret, derive_id},
+    path::{self, Step},
+    spiffe::SpiffeId,
+};
+
+use crate::{Call, Code, Connections, Element, Error, Next};
+
+/// Which connection a call is about, in this hop's own words: for the elements further down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// Who made the connection, and its id there.
+    pub key: ConnectionKey,
+    /// Our own segment's id.
+    pub id: String,
+    /// Our own segment's place in the path.
+    pub index: u32,
+}
+
+impl Own {
+    /// What `updatepath` said of the call in hand.
+    ///
+    /// # Errors
+    /// A list without `updatepath` before the element that asks.
+    pub fn of(call: &Call) -> Result<Self, Error> {
+        call.scratch.get().ok_or_else(|| {
+            Error::new(
+                Code::Internal,
+                "this role's list has no `updatepath` before the element that needs it",
+            )
+        })
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct UpdatePath {
+    name: String,
+    secret: Secret,
+    own_id: SpiffeId,
+}
+
+impl UpdatePath {
+    /// The element of the hop with this (stable) name; `own_id` owns what begins here.
+    #[must_use]
+    pub fn new(name: impl Into<String>, secret: Secret, own_id: SpiffeId) -> Self {
+        Self {
+            name: name.into(),
+            secret,
+            own_id,
+        }
+    }
+
+    fn step(&self, call: &Call, connection: &mut Connection) -> Result<Step, Error> {
+        let key = self.key(call, connection)?;
+        let id = connection.id.clone();
+        let path = connection.path.get_or_insert_default();
+        let derive = |upstream: &str| derive_id(&self.secret, &key, upstream, &self.name);
+        let step = path::advance(&id, path, &self.name, derive).map_err(|error| {
+            Error::new(Code::InvalidArgument, format!("connection {id}: {error}"))
+        })?;
+        step.enter(connection);
+        call.scratch.put(Own {
+            key,
+            id: step.id.clone(),
+            index: step.index,
+        });
+        Ok(step)
+    }
+
+    /// The maker of a connection is the caller where the path has one segment, further on whoever
+    /// the first segment's token names.
+    fn key(&self, call: &Call, connection: &Connection) -> Result<ConnectionKey, Error> {
+        let Some(first) = connection.path.path_segments.first() else {
+            return Ok(ConnectionKey {
+                owner: self.own_id.clone(),
+                id: connection.id.clone(),
+            });
+        };
+        let owner = match &call.caller {
+            Some(caller) if connection.path.index == 0 => caller.id.clone(),
+            Some(_) => subject(&first.token).map_err(|error| {
+                let message = format!(
+                    "connection {}: the token of path segment 0 ({}): {error}",
+                    connection.id, first.name
+                );
+                Error::new(Code::Unauthenticated, message)
+            })?,
+            None => self.own_id.clone(),
+        };
+        Ok(ConnectionKey {
+            owner,
+            id: first.id.clone(),
+        })
+    }
+}
+
+/// Whom a token speaks of; its signature is the business of `authorize`.
+fn subject(jwt: &str) -> Result<SpiffeId, String> {
+    let claims = token::decode_unverified(jwt).map_err(|error| error.to_string())?;
+    claims
+        .sub
+        .parse()
+        .map_err(|error| format!("sub {:?}: {error}", claims.sub))
+}
+
+#[async_trait]
+impl Element<Connections> for UpdatePath {
+    fn name(&self) -> &'static str {
+        "updatepath"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        mut request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        let step = self.step(call, request.connection.get_or_insert_default())?;
+        let mut connection = next.request(call, request).await?;
+        step.rewind(&mut connection);
+        Ok(connection)
+    }
+
+    async fn close(
+        &self,
+        call: &mut Call,
+        mut connection: Connection,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        self.step(call, &mut connection)?;
+        next.close(call, connection).await
+    }
+}

@@ -1,0 +1,88 @@
+//! `updatetoken`: the caller's token goes into its segment, one of ours into our own.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/updatetoken`: on Request and Close the previous
+//! segment becomes the caller's token and expiry, our own a fresh token for whoever called.
+//! *Where it stands*: after `updatepath`, before `authorize`, which reads both.
+//! *On Close*: the same; a token that cannot be had does not stop it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use buffa::MessageField;
+use buffa_types::google::protobuf::Timestamp;
+use nsm_api::connection::PathSegment;
+use nsm_model::path;
+
+use crate::{Call, Element, Error, Kind, Next, Token, Tokens};
+use std::sync::Arc;
+
+/// See the module.
+pub struct UpdateToken(Arc<dyn Tokens>);
+
+impl std::fmt::Debug for UpdateToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UpdateToken")
+    }
+}
+
+impl UpdateToken {
+    /// The element.
+    #[must_use]
+    pub fn new(tokens: Arc<dyn Tokens>) -> Self {
+        Self(tokens)
+    }
+
+    fn update<K: Kind>(&self, call: &mut Call, item: &mut K::Item) -> Result<(), Error> {
+        let caller = call.caller.as_ref().map(|caller| caller.id.clone());
+        let theirs = call.token.clone();
+        let ours = caller.map(|caller| self.0.issue(&caller)).transpose()?;
+        let path = K::path_mut(call, item);
+        if let (Some(token), Some(segment)) = (theirs, path::previous_mut(path)) {
+            write(segment, token);
+        }
+        if let (Some(token), Some(segment)) = (ours, path::own_mut(path)) {
+            write(segment, token);
+        }
+        Ok(())
+    }
+}
+
+fn write(segment: &mut PathSegment, token: Token) {
+    segment.token = token.jwt;
+    segment.expires = MessageField::some(timestamp(token.expires));
+}
+
+/// A time as the wire has it, to the nanosecond.
+#[must_use]
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(since.subsec_nanos()).unwrap_or(0),
+        ..Default::default()
+    }
+}
+
+#[async_trait]
+impl<K: Kind> Element<K> for UpdateToken {
+    fn name(&self) -> &'static str {
+        "updatetoken"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        mut request: K::Request,
+        next: Next<K>,
+    ) -> Result<K::Item, Error> {
+        self.update::<K>(call, K::item_mut(&mut request))?;
+        next.request(call, request).await
+    }
+
+    async fn close(&self, call: &mut Call, mut item: K::Item, next: Next<K>) -> Result<(), Error> {
+        if let Err(error) = self.update::<K>(call, &mut item) {
+            tracing::warn!(%error, id = K::id(&item), "closing without a token of our own");
+        }
+        next.close(call, item).await
+    }
+}

@@ -1,0 +1,315 @@
+//! Follows what next hops say of our connections: one monitor stream a peer, whatever the number of
+//! connections that go through it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use nsm_api::connection::{
+    ConnectionEvent, ConnectionEventType, MonitorScopeSelector, PathSegment, State,
+};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{Backoff, Error, Events, Hop, Target, Tasks, Transport};
+
+/// How long a hop that is no endpoint may be away before its connections are asked for again: a
+/// restart of a manager or a forwarder takes less, and their packets flow meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The first and the longest wait between two attempts to reach a hop that went away.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How long one attempt may take.
+const DIAL: Duration = Duration::from_secs(2);
+
+/// What became of a connection further on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Its far end is gone: another endpoint must be chosen.
+    Down,
+    /// It must be asked for again, as it is.
+    Refresh,
+}
+
+/// Where changes go.
+pub trait Sink: Send + Sync {
+    /// The connection with this id (our own segment's) has changed.
+    fn changed(&self, id: &str, change: Change);
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Follower(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    transport: Arc<dyn Transport>,
+    tasks: Tasks,
+    sink: Arc<dyn Sink>,
+    state: Mutex<Followed>,
+}
+
+#[derive(Default)]
+struct Followed {
+    /// Which peer a connection goes through.
+    peers: BTreeMap<String, String>,
+    /// What goes through a peer.
+    streams: BTreeMap<String, Arc<Stream>>,
+}
+
+struct Stream {
+    target: Target,
+    /// The peer is an endpoint: when it is gone, so are its connections.
+    last: bool,
+    ids: Mutex<BTreeSet<String>>,
+    emptied: Notify,
+}
+
+impl Stream {
+    fn ids(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Follower({})", self.0.name)
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// A follower for the hop with this name.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        transport: Arc<dyn Transport>,
+        tasks: Tasks,
+        sink: Arc<dyn Sink>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            name: name.into(),
+            transport,
+            tasks,
+            sink,
+            state: Mutex::default(),
+        }))
+    }
+
+    /// From now on tells what the peer says of this connection. `last`: the peer is its endpoint.
+    pub fn follow(&self, id: &str, target: Target, hop: Arc<dyn Hop>, last: bool) {
+        let key = format!("{target} {}", hop.peer());
+        let mut state = self.0.state();
+        if let Some(before) = state
+            .peers
+            .insert(id.to_owned(), key.clone())
+            .filter(|before| *before != key)
+        {
+            state.leave(&before, id);
+        }
+        if let Some(stream) = state.streams.get(&key) {
+            stream.ids().insert(id.to_owned());
+            return;
+        }
+        let ids = Mutex::new(BTreeSet::from([id.to_owned()]));
+        let stream = Arc::new(Stream {
+            target,
+            last,
+            ids,
+            emptied: Notify::new(),
+        });
+        state.streams.insert(key.clone(), Arc::clone(&stream));
+        drop(state);
+        let inner = Arc::clone(&self.0);
+        self.0
+            .tasks
+            .spawn(async move { inner.run(key, stream, hop).await });
+    }
+
+    /// The connection has ended here.
+    pub fn forget(&self, id: &str) {
+        let mut state = self.0.state();
+        if let Some(key) = state.peers.remove(id) {
+            state.leave(&key, id);
+        }
+    }
+}
+
+impl Followed {
+    fn leave(&mut self, key: &str, id: &str) {
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
+        let mut ids = stream.ids();
+        ids.remove(id);
+        if ids.is_empty() {
+            stream.emptied.notify_one();
+        }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn state(&self) -> std::sync::MutexGuard<'_, Followed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows one peer until nothing goes through it any more.
+    async fn run(&self, key: String, stream: Arc<Stream>, mut hop: Arc<dyn Hop>) {
+        let mut resumed = false;
+        loop {
+            tokio::select! {
+                () = self.follow_one(&stream, hop.as_ref(), resumed) => {}
+                () = stream.emptied.notified() => if self.finished(&key, &stream) { return },
+            }
+            hop = tokio::select! {
+                again = self.reconnect(&stream) => match again {
+                    Some(hop) => hop,
+                    None => {
+                        self.tell_all(&stream, Change::Down);
+                        self.state().streams.remove(&key);
+                        return;
+                    }
+                },
+                () = stream.emptied.notified() => {
+                    if self.finished(&key, &stream) { return }
+                    continue;
+                }
+            };
+            resumed = true;
+        }
+    }
+
+    /// Whether nothing goes through the peer, so that it is followed no longer.
+    fn finished(&self, key: &str, stream: &Stream) -> bool {
+        let mut state = self.state();
+        let empty = stream.ids().is_empty();
+        if empty {
+            state.streams.remove(key);
+        }
+        empty
+    }
+
+    async fn follow_one(&self, stream: &Stream, hop: &dyn Hop, resumed: bool) {
+        let segment = PathSegment {
+            name: self.name.clone(),
+            ..Default::default()
+        };
+        let selector = MonitorScopeSelector {
+            path_segments: vec![segment],
+            ..Default::default()
+        };
+        // What was asked for before the peer's first word must be in it.
+        let before: Vec<String> = if resumed {
+            stream.ids().iter().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        match hop.monitor(selector).await {
+            Ok(events) => {
+                tokio::select! {
+                    () = self.events(stream, events, before) => {}
+                    () = hop.lost() => {}
+                }
+            }
+            Err(error) => {
+                tracing::debug!(hop = %stream.target, %error, "cannot watch the next hop");
+                hop.lost().await;
+            }
+        }
+    }
+
+    async fn events(&self, stream: &Stream, mut events: Events, mut before: Vec<String>) {
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    if event.r#type == ConnectionEventType::INITIAL_STATE_TRANSFER {
+                        let known = self.ours(&event);
+                        for id in before.drain(..).filter(|id| !known.contains_key(id)) {
+                            self.tell(stream, &id, Change::Refresh);
+                        }
+                    }
+                    self.event(stream, &event);
+                }
+                Err(error) => {
+                    tracing::debug!(hop = %stream.target, %error, "the next hop's monitor stream ended");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The connections of an event that have a segment of ours, by our id.
+    fn ours(&self, event: &ConnectionEvent) -> BTreeMap<String, State> {
+        let mut ours = BTreeMap::new();
+        for connection in event.connections.values() {
+            let state = match connection.state.as_known() {
+                _ if event.r#type == ConnectionEventType::DELETE => State::DOWN,
+                Some(state) => state,
+                None => State::UP,
+            };
+            for segment in connection
+                .path
+                .path_segments
+                .iter()
+                .filter(|segment| segment.name == self.name)
+            {
+                ours.insert(segment.id.clone(), state);
+            }
+        }
+        ours
+    }
+
+    fn event(&self, stream: &Stream, event: &ConnectionEvent) {
+        for (id, state) in self.ours(event) {
+            match state {
+                State::DOWN => self.tell(stream, &id, Change::Down),
+                State::REFRESH_REQUESTED => self.tell(stream, &id, Change::Refresh),
+                State::UP | State::RESELECT_REQUESTED => {}
+            }
+        }
+    }
+
+    fn tell(&self, stream: &Stream, id: &str, change: Change) {
+        if stream.ids().contains(id) {
+            self.sink.changed(id, change);
+        }
+    }
+
+    fn tell_all(&self, stream: &Stream, change: Change) {
+        let ids: Vec<String> = stream.ids().iter().cloned().collect();
+        for id in ids {
+            self.sink.changed(&id, change);
+        }
+    }
+
+    /// The peer again, or `None` where it is an endpoint that is gone.
+    async fn reconnect(&self, stream: &Stream) -> Option<Arc<dyn Hop>> {
+        let lost = Instant::now();
+        let mut told = false;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            let attempt: Result<_, Error> = self
+                .transport
+                .connect(&stream.target, Instant::now() + DIAL)
+                .await;
+            match attempt {
+                Ok(hop) => return Some(hop),
+                Err(error) => {
+                    tracing::debug!(hop = %stream.target, %error, "the next hop is away");
+                    if stream.last {
+                        return None;
+                    }
+                }
+            }
+            if !told && lost.elapsed() >= PATIENCE {
+                told = true;
+                self.tell_all(stream, Change::Refresh);
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+}
