@@ -14,5 +14,6 @@ pub mod mechanism;
 pub mod name;
 pub mod nsurl;
 pub mod path;
+pub mod select;
 pub mod spiffe;
 pub mod url;

@@ -31,101 +31,30 @@ fn text_of(path: &Path) -> String {
         .join(" ")
 }
 
+/// rule | connection.id | path before | own name | path after | id and index to give back
+const RULES: &str = "\
+0 keeps the id            | c1 |                        | nsc | [nsc:c1]             | c1 0
+0 makes an id             |    |                        | nsc | [nsc:d()]            | d() 0
+1 same name stays         | c1 | [nsc:c1]               | nsc | [nsc:c1]             | c1 0
+1 takes the segment's id  | x  | [nsc:c1] m:1           | nsc | [nsc:c1] m:1         | c1 0
+2.1 another name          | c1 | [nsc:c1] old:1 f:2     | m   | nsc:c1 [m:d(c1)] f:2 | c1 0
+2.2 appends               | c1 | [nsc:c1]               | m   | nsc:c1 [m:d(c1)]     | c1 0
+2.2 in the middle         | 1  | nsc:c1 [m:1]           | f   | nsc:c1 m:1 [f:d(1)]  | 1 1
+2.3 keeps ours            | c1 | [nsc:c1] m:d(c1) f:2   | m   | nsc:c1 [m:d(c1)] f:2 | c1 0
+2.3 replaces a forged id  | c1 | [nsc:c1] m:evil        | m   | nsc:c1 [m:d(c1)]     | c1 0";
+
 #[test]
 fn every_rule() {
-    // (rule, connection.id, path before, own name, path after, own id, id and index to give back)
-    let rows = [
-        (
-            "0 keeps the id",
-            "c1",
-            "",
-            "nsc",
-            "[nsc:c1]",
-            "c1",
-            ("c1", 0),
-        ),
-        (
-            "0 makes an id",
-            "",
-            "",
-            "nsc",
-            "[nsc:d()]",
-            "d()",
-            ("d()", 0),
-        ),
-        (
-            "1 same name stays",
-            "c1",
-            "[nsc:c1]",
-            "nsc",
-            "[nsc:c1]",
-            "c1",
-            ("c1", 0),
-        ),
-        (
-            "1 takes the segment's id",
-            "x",
-            "[nsc:c1] m:1",
-            "nsc",
-            "[nsc:c1] m:1",
-            "c1",
-            ("c1", 0),
-        ),
-        (
-            "2.1 other name",
-            "c1",
-            "[nsc:c1] old:1 f:2",
-            "m",
-            "nsc:c1 [m:d(c1)] f:2",
-            "d(c1)",
-            ("c1", 0),
-        ),
-        (
-            "2.2 appends",
-            "c1",
-            "[nsc:c1]",
-            "m",
-            "nsc:c1 [m:d(c1)]",
-            "d(c1)",
-            ("c1", 0),
-        ),
-        (
-            "2.2 in the middle",
-            "1",
-            "nsc:c1 [m:1]",
-            "f",
-            "nsc:c1 m:1 [f:d(1)]",
-            "d(1)",
-            ("1", 1),
-        ),
-        (
-            "2.3 keeps ours",
-            "c1",
-            "[nsc:c1] m:d(c1) f:2",
-            "m",
-            "nsc:c1 [m:d(c1)] f:2",
-            "d(c1)",
-            ("c1", 0),
-        ),
-        (
-            "2.3 replaces a forged id",
-            "c1",
-            "[nsc:c1] m:evil",
-            "m",
-            "nsc:c1 [m:d(c1)]",
-            "d(c1)",
-            ("c1", 0),
-        ),
-    ];
-    for (rule, id, before, own, after, own_id, (back_id, back_index)) in rows {
+    for row in RULES.lines() {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [rule, id, before, own, after, back] = cells[..] else {
+            panic!("{row}");
+        };
         let mut path = path_of(before);
         let step = advance(id, &mut path, own, |up| format!("d({up})")).unwrap();
         assert_eq!(text_of(&path), after, "{rule}");
-        assert_eq!(
-            (step.id.as_str(), step.index),
-            (own_id, path.index),
-            "{rule}"
-        );
+        assert_eq!(step.index, path.index, "{rule}");
+        assert_eq!(Some(&step.id), super::own(&path).map(|s| &s.id), "{rule}");
 
         let mut conn = Connection {
             id: id.to_owned(),
@@ -133,13 +62,9 @@ fn every_rule() {
             ..Default::default()
         };
         step.enter(&mut conn);
-        assert_eq!(conn.id, own_id, "{rule}");
+        assert_eq!((&conn.id, conn.path.index), (&step.id, step.index));
         step.rewind(&mut conn);
-        assert_eq!(
-            (conn.id.as_str(), conn.path.index),
-            (back_id, back_index),
-            "{rule}"
-        );
+        assert_eq!(format!("{} {}", conn.id, conn.path.index), back, "{rule}");
     }
 }
 
