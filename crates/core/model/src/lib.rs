@@ -15,5 +15,7 @@ pub mod name;
 pub mod nsurl;
 pub mod path;
 pub mod select;
+pub mod service;
 pub mod spiffe;
 pub mod url;
+pub mod yaml;

@@ -182,7 +182,10 @@ fn the_failed_come_last_and_the_order_is_stable() {
     let first = order(&[]);
     assert_eq!(order(&[]), first);
     let (failed, rest) = first.split_first().unwrap();
-    assert_eq!(order(&[failed]), [rest, std::slice::from_ref(failed)].concat());
+    assert_eq!(
+        order(&[failed]),
+        [rest, std::slice::from_ref(failed)].concat()
+    );
 }
 
 #[test]
