@@ -13,9 +13,9 @@ use anyhow::{Context, Result, bail};
 use nsm_tidy::{docs, report, skips::Tally, tree};
 
 const USAGE: &str =
-    "usage: cargo xtask test            every test of the workspace, and what was skipped
-       cargo xtask readme NAME     the README's command NAME (demo, test)
-       cargo xtask report FILE     whether the demo's report shows what it must
+    "usage: cargo xtask test [-p CRATE]  every test (of a crate), and what was skipped
+       cargo xtask readme NAME      the README's command NAME (demo, test)
+       cargo xtask report FILE      whether the demo's report shows what it must
 ";
 
 /// Names the file of expected skips; a skip that it does not list makes the run red.
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
-        ["test"] => test(),
+        ["test", which @ ..] => test(which),
         ["readme", name] => readme(name),
         ["report", path] => check_report(path),
         _ => Err(anyhow::anyhow!("{USAGE}")),
@@ -40,15 +40,16 @@ fn main() -> ExitCode {
 }
 
 /// Runs every test; the skips and the counts are the last lines.
-fn test() -> Result<()> {
+fn test(which: &[&str]) -> Result<()> {
+    let which = if which.is_empty() {
+        &["--workspace"]
+    } else {
+        which
+    };
     let mut child = cargo()
-        .args([
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--",
-            "--show-output",
-        ])
+        .args(["test", "--no-fail-fast"])
+        .args(which)
+        .args(["--", "--show-output"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

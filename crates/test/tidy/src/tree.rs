@@ -22,7 +22,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
 }
 
-/// Every tracked text file, sorted by path; one that is tracked but gone, or not UTF-8, is left out.
+/// Every tracked text file, sorted by path, without those that are gone or not UTF-8.
 ///
 /// # Errors
 /// git is missing, or this is not a git work tree.

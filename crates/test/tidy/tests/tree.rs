@@ -63,7 +63,7 @@ fn planted_words_are_caught() {
         (rust, "mkdtemp(\"nsm-XXXXXX\")", 0),
         (rust, &["#[ig", "nore]"].concat(), 1),
         ("README.md", &["see /wo", "rk/main"].concat(), 1),
-        ("docs/a.md", &["Claude", " says"].concat(), 1),
+        ("docs/a.md", &["Co-auth", "ored-by: x"].concat(), 1),
         (rust, "std::process::Command::new(\"ip\")", 1),
         (
             rust,
