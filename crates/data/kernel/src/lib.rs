@@ -1,1 +1,30 @@
 //! Namespaces, links, addresses, routes and packet filters by netlink.
+//!
+//! Everything here blocks and belongs on a thread that may block. What happens inside a workload's namespace is
+//! done by a few threads of our own ([`netns::Workers`]), never on a caller's thread; no descriptor of a
+//! workload's namespace is kept after a call.
+#![allow(
+    unsafe_code,
+    reason = "system calls that no safe crate offers; each block argues its safety"
+)]
+
+pub mod error;
+
+pub mod executor;
+pub mod handle;
+mod messages;
+pub mod netlink;
+pub mod netns;
+mod nsid;
+pub mod reaper;
+mod session;
+
+pub mod setup;
+pub mod stats;
+mod undo;
+
+pub use error::{ApplyError, KernelError, NetnsError};
+pub use executor::{Applied, Executor};
+pub use handle::{NetnsHandle, NetnsRef};
+pub use netns::{NetnsFd, Workers};
+pub use reaper::Reaper;

@@ -1,0 +1,261 @@
+//! Carries plans out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nsm_model::ifname::IfName;
+use nsm_plan::{Changes, Entry, Netns, NetnsId, Plan, Resource, ResourceId};
+
+use crate::error::{ApplyError, NetnsError};
+use crate::handle::{NetnsHandle, NetnsRef};
+use crate::netns::{NetnsFd, Workers};
+use crate::nsid;
+use crate::reaper::Reaper;
+use crate::session::Session;
+
+/// What an apply left behind in the kernel, beyond the plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Every workload's namespace used: for a journal, for counters and for events.
+    pub namespaces: Vec<NetnsRef>,
+    /// Each interface's index, by place and name.
+    pub indices: BTreeMap<(Netns, IfName), u32>,
+}
+
+/// A namespace with links of ours in it.
+#[derive(Debug)]
+struct Known {
+    place: NetnsRef,
+    links: BTreeSet<ResourceId>,
+}
+
+/// What all workers see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) reaper: Reaper,
+    known: Mutex<BTreeMap<NetnsId, Known>>,
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<NetnsId, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn nsid(&self, id: NetnsId) -> Option<i32> {
+        self.known().get(&id).map(|known| known.place.nsid)
+    }
+
+    pub(crate) fn handle(&self, id: NetnsId) -> Option<NetnsHandle> {
+        self.known()
+            .get(&id)
+            .and_then(|known| known.place.handle.clone())
+    }
+
+    pub(crate) fn forget(&self, id: NetnsId) {
+        self.known().remove(&id);
+    }
+
+    fn remember(&self, place: NetnsRef) {
+        let mut known = self.known();
+        match known.get_mut(&place.id) {
+            Some(have) => have.place = place,
+            None => {
+                known.insert(
+                    place.id,
+                    Known {
+                        place,
+                        links: BTreeSet::new(),
+                    },
+                );
+            }
+        }
+    }
+
+    /// Links come and go; a namespace without any is forgotten.
+    fn account(&self, gone: &[Entry], come: &[Entry], touched: &BTreeSet<NetnsId>) {
+        let mut known = self.known();
+        for (entries, add) in [(gone, false), (come, true)] {
+            for entry in entries
+                .iter()
+                .filter(|entry| matches!(entry.resource, Resource::Link(_)))
+            {
+                for netns in entry.resource.places() {
+                    let Netns::Id(id) = netns else { continue };
+                    let Some(known) = known.get_mut(&id) else {
+                        continue;
+                    };
+                    if add {
+                        known.links.insert(entry.id.clone())
+                    } else {
+                        known.links.remove(&entry.id)
+                    };
+                }
+            }
+        }
+        known.retain(|id, known| !touched.contains(id) || !known.links.is_empty());
+    }
+}
+
+/// Turns plans into kernel state and back. Calls block for a fraction of a millisecond; any thread may call.
+#[derive(Debug)]
+pub struct Executor {
+    // Before the reaper in `shared`: a worker's last corpse must find it.
+    workers: Workers,
+    shared: Arc<Shared>,
+}
+
+impl Executor {
+    /// An executor whose node is the calling thread's namespace.
+    ///
+    /// # Errors
+    /// When threads or sockets cannot be had.
+    pub fn new() -> Result<Self, NetnsError> {
+        Self::within(&NetnsFd::current()?)
+    }
+
+    /// An executor whose node is `node`: tunnels' underlays and namespaces' numbers are there.
+    ///
+    /// # Errors
+    /// When threads or sockets cannot be had.
+    pub fn within(node: &NetnsFd) -> Result<Self, NetnsError> {
+        let shared = Shared {
+            reaper: Reaper::start(node)?,
+            known: Mutex::default(),
+        };
+        Ok(Self {
+            workers: Workers::start(node)?,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Puts a whole plan in place; what is there already is adopted.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; nothing of the plan is left then.
+    pub fn apply(
+        &self,
+        plan: &Plan,
+        netns: &BTreeMap<NetnsId, NetnsFd>,
+    ) -> Result<Applied, ApplyError> {
+        self.change(&Changes::from(plan), netns)
+    }
+
+    /// Carries out changes between two plans.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the state before is put back then.
+    pub fn change(
+        &self,
+        changes: &Changes,
+        netns: &BTreeMap<NetnsId, NetnsFd>,
+    ) -> Result<Applied, ApplyError> {
+        if changes.is_empty() {
+            return Ok(Applied::default());
+        }
+        let needed = namespaces(changes.apply.iter());
+        if let Some(missing) = needed.iter().find(|id| !netns.contains_key(id)) {
+            return Err(ApplyError::MissingNetns(*missing));
+        }
+        let touched: BTreeSet<NetnsId> = namespaces(changes.undo.iter())
+            .union(&needed)
+            .copied()
+            .collect();
+        let fds: BTreeMap<_, _> = netns
+            .iter()
+            .filter(|(id, _)| touched.contains(id))
+            .map(|(id, fd)| (*id, fd.clone()))
+            .collect();
+        let (changes, shared) = (changes.clone(), Arc::clone(&self.shared));
+        self.workers.run(move |inside| {
+            let mut session = Session::new(inside, &shared, fds)?;
+            let namespaces = number(&mut session, &shared)?;
+            let done = session.apply(&changes);
+            match done {
+                Ok(()) => shared.account(&changes.undo, &changes.apply, &touched),
+                Err(_) => shared.account(&[], &[], &touched),
+            }
+            done.map(|()| Applied {
+                namespaces,
+                indices: std::mem::take(&mut session.indices),
+            })
+        })?
+    }
+
+    /// Takes a plan away, without descriptors: when this returns, no packet, address, route or name of it is in
+    /// use; the links are deleted soon after. What is gone already is a success.
+    ///
+    /// # Errors
+    /// [`ApplyError`] when the kernel refuses.
+    pub fn undo(&self, plan: &Plan) -> Result<(), ApplyError> {
+        let changes = nsm_plan::undo(plan);
+        let touched = plan.namespaces();
+        let shared = Arc::clone(&self.shared);
+        self.workers.run(move |inside| {
+            let mut session = Session::new(inside, &shared, BTreeMap::new())?;
+            session.take_away(&changes.undo)?;
+            shared.account(&changes.undo, &[], &touched);
+            Ok(())
+        })?
+    }
+
+    /// Tells the executor of a plan that the kernel holds already, as a journal says after a restart.
+    pub fn adopt(&self, plan: &Plan, namespaces: &[NetnsRef]) {
+        for place in namespaces {
+            self.shared.remember(place.clone());
+        }
+        self.shared.account(&[], plan.entries(), &plan.namespaces());
+    }
+
+    /// Forgets a namespace that is gone.
+    pub fn forget(&self, id: NetnsId) {
+        self.shared.forget(id);
+    }
+
+    /// The namespace with this number, if links of ours are in it.
+    #[must_use]
+    pub fn namespace(&self, nsid: i32) -> Option<NetnsId> {
+        self.shared
+            .known()
+            .iter()
+            .find(|(_, known)| known.place.nsid == nsid)
+            .map(|(id, _)| *id)
+    }
+
+    /// Who deletes what was undone.
+    #[must_use]
+    pub fn reaper(&self) -> &Reaper {
+        &self.shared.reaper
+    }
+
+    /// The threads that enter namespaces.
+    #[must_use]
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+}
+
+fn namespaces<'e>(entries: impl Iterator<Item = &'e Entry>) -> BTreeSet<NetnsId> {
+    let places = entries.flat_map(|entry| entry.resource.places());
+    places
+        .filter_map(|place| match place {
+            Netns::Node => None,
+            Netns::Id(id) => Some(id),
+        })
+        .collect()
+}
+
+/// Gives the session's namespaces their numbers in the node and remembers how to find them again.
+fn number(session: &mut Session<'_, '_>, shared: &Shared) -> Result<Vec<NetnsRef>, ApplyError> {
+    let fds: Vec<&NetnsFd> = session.fds.values().collect();
+    let nsids = nsid::ensure(&mut session.node, &fds)?;
+    let places = fds.iter().zip(nsids).map(|(fd, nsid)| NetnsRef {
+        id: fd.id(),
+        nsid,
+        handle: NetnsHandle::of(fd),
+    });
+    let places: Vec<NetnsRef> = places.collect();
+    for place in &places {
+        shared.remember(place.clone());
+    }
+    Ok(places)
+}

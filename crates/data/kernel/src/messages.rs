@@ -1,0 +1,392 @@
+//! Every netlink message we send, built in one place.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+    RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nsm_plan::{Address, End, GROUP, Neighbour, REAP_GROUP, Route, Tunnel};
+
+use crate::netlink::Request;
+use crate::netns::NetnsFd;
+
+/// `IFLA_VXLAN_PORT` and friends want big-endian; the crate does that. This one is ours: `NETNSA_NSID` for "any".
+const ANY_NSID: i32 = -1;
+/// How links that wait for their deletion are called; the index makes the name unique in its namespace.
+pub(crate) const REAPED_PREFIX: &str = "nsz-";
+
+/// Where a message acts: in the socket's own namespace, or in the one with this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Own,
+    Nsid(i32),
+}
+
+pub(crate) fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
+}
+
+fn born(end: &End, index: u32) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes = vec![
+        LinkAttribute::IfName(end.name.to_string()),
+        LinkAttribute::Address(end.mac.to_vec()),
+        LinkAttribute::Mtu(end.mtu.get()),
+        LinkAttribute::Group(GROUP),
+    ];
+    link
+}
+
+fn create(end: &End, link: LinkMessage) -> Request {
+    let object = format!("{} in {}", end.name, end.netns);
+    Request::new(
+        "create link",
+        object,
+        NLM_F_CREATE | NLM_F_EXCL,
+        RouteNetlinkMessage::NewLink(link),
+    )
+}
+
+/// A veth pair, both ends born in their namespaces.
+pub(crate) fn new_veth(far: (&End, u32, &NetnsFd), near: (&End, u32, &NetnsFd)) -> Request {
+    let mut peer = born(near.0, near.1);
+    peer.attributes.push(LinkAttribute::NetNsFd(near.2.raw()));
+    let mut link = born(far.0, far.1);
+    link.attributes.push(LinkAttribute::NetNsFd(far.2.raw()));
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    create(far.0, link)
+}
+
+/// A VXLAN device born in a workload's namespace; its underlay is in the sending socket's.
+pub(crate) fn new_vxlan(end: &End, index: u32, netns: &NetnsFd, tunnel: &Tunnel) -> Request {
+    let mut data = vec![
+        InfoVxlan::Id(tunnel.vni.get()),
+        // Learning would let a stranger who knows the VNI draw the connection's traffic off.
+        InfoVxlan::Learning(false),
+        InfoVxlan::Port(tunnel.port),
+    ];
+    match tunnel.local {
+        IpAddr::V4(local) => data.push(InfoVxlan::Local(local)),
+        IpAddr::V6(local) => data.push(InfoVxlan::Local6(local)),
+    }
+    match tunnel.remote {
+        IpAddr::V4(remote) => data.push(InfoVxlan::Group(remote)),
+        // Peers may send without an outer checksum over IPv6 (RFC 7348 section 4.3, RFC 6935); take both.
+        IpAddr::V6(remote) => {
+            data.extend([InfoVxlan::Group6(remote), InfoVxlan::UDPZeroCsumRX(true)])
+        }
+    }
+    let mut link = born(end, index);
+    link.attributes.push(LinkAttribute::NetNsFd(netns.raw()));
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vxlan),
+        LinkInfo::Data(InfoData::Vxlan(data)),
+    ]));
+    create(end, link)
+}
+
+/// Gives a born (or adopted) end its alias and brings it up. Sent inside its namespace.
+pub(crate) fn settle(end: &End, index: u32) -> Request {
+    let mut link = by_index(index);
+    link.attributes = vec![
+        LinkAttribute::IfAlias(end.alias.clone()),
+        LinkAttribute::Mtu(end.mtu.get()),
+    ];
+    if end.bare {
+        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        link.attributes
+            .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+                vec![none],
+            )]));
+    }
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
+    Request::new(
+        "bring up",
+        format!("{} in {}", end.name, end.netns),
+        0,
+        RouteNetlinkMessage::SetLink(link),
+    )
+}
+
+/// Up or down, nothing else.
+pub(crate) fn set_up(index: u32, up: bool, object: &str) -> Request {
+    let mut link = by_index(index);
+    link.header.flags = if up {
+        LinkFlags::Up
+    } else {
+        LinkFlags::empty()
+    };
+    link.header.change_mask = LinkFlags::Up;
+    Request::new(
+        if up { "bring up" } else { "take down" },
+        object,
+        0,
+        RouteNetlinkMessage::SetLink(link),
+    )
+}
+
+/// Takes an end out of use: down, without alias, under a name that nobody wants, in the reaper's group.
+/// Two messages in one send, because kernels before 6.2 do not rename a link that is up.
+pub(crate) fn retire(index: u32, object: &str) -> [Request; 2] {
+    let mut link = by_index(index);
+    link.attributes = vec![
+        LinkAttribute::IfName(reaped_name(index)),
+        LinkAttribute::IfAlias(String::new()),
+        LinkAttribute::Group(REAP_GROUP),
+    ];
+    [
+        set_up(index, false, object),
+        Request::new("retire link", object, 0, RouteNetlinkMessage::SetLink(link)),
+    ]
+}
+
+pub(crate) fn reaped_name(index: u32) -> String {
+    format!("{REAPED_PREFIX}{index:x}")
+}
+
+fn by_index(index: u32) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link
+}
+
+fn by_name(name: &str) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    link
+}
+
+fn at(mut link: LinkMessage, place: Place) -> LinkMessage {
+    if let Place::Nsid(nsid) = place {
+        link.attributes.push(LinkAttribute::IfNetnsId(nsid));
+    }
+    link
+}
+
+pub(crate) fn get_link_by_index(place: Place, index: u32) -> Request {
+    let link = at(by_index(index), place);
+    Request::new(
+        "look up link",
+        format!("#{index:x}"),
+        0,
+        RouteNetlinkMessage::GetLink(link),
+    )
+}
+
+pub(crate) fn get_link_by_name(place: Place, name: &str) -> Request {
+    Request::new(
+        "look up link",
+        name,
+        0,
+        RouteNetlinkMessage::GetLink(at(by_name(name), place)),
+    )
+}
+
+pub(crate) fn list_links(place: Place) -> Request {
+    let object = match place {
+        Place::Own => "of this namespace".to_owned(),
+        Place::Nsid(nsid) => format!("of namespace number {nsid}"),
+    };
+    Request::new(
+        "list links",
+        object,
+        0,
+        RouteNetlinkMessage::GetLink(at(LinkMessage::default(), place)),
+    )
+}
+
+pub(crate) fn delete_link(place: Place, name: &str) -> Request {
+    Request::new(
+        "delete link",
+        name,
+        0,
+        RouteNetlinkMessage::DelLink(at(by_name(name), place)),
+    )
+}
+
+pub(crate) fn delete_link_by_index(place: Place, index: u32, name: &str) -> Request {
+    Request::new(
+        "delete link",
+        name,
+        0,
+        RouteNetlinkMessage::DelLink(at(by_index(index), place)),
+    )
+}
+
+fn address_message(index: u32, net: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(net.addr());
+    message.header.prefix_len = net.prefix_len();
+    message.header.index = index;
+    message.attributes = vec![
+        AddressAttribute::Local(net.addr()),
+        AddressAttribute::Address(net.addr()),
+    ];
+    if net.addr().is_ipv6() {
+        message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    message
+}
+
+pub(crate) fn new_address(index: u32, address: &Address) -> Request {
+    let object = format!("{} on {} in {}", address.net, address.name, address.netns);
+    add_address(index, address.net, object)
+}
+
+pub(crate) fn add_address(index: u32, net: IpNet, object: String) -> Request {
+    let message = RouteNetlinkMessage::NewAddress(address_message(index, net));
+    Request::new("add address", object, NLM_F_CREATE | NLM_F_EXCL, message)
+}
+
+pub(crate) fn delete_address(index: u32, address: &Address) -> Request {
+    let object = format!("{} on {} in {}", address.net, address.name, address.netns);
+    let message = RouteNetlinkMessage::DelAddress(address_message(index, address.net));
+    Request::new("delete address", object, 0, message)
+}
+
+pub(crate) fn route_message(index: u32, destination: IpNet, via: Option<IpAddr>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(destination.addr());
+    message.header.destination_prefix_length = destination.prefix_len();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = RouteScope::Universe;
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::from(destination.addr())),
+        RouteAttribute::Oif(index),
+    ];
+    match via {
+        Some(via) => {
+            message.header.flags = RouteFlags::Onlink;
+            message
+                .attributes
+                .push(RouteAttribute::Gateway(RouteAddress::from(via)));
+        }
+        None if destination.addr().is_ipv4() => message.header.scope = RouteScope::Link,
+        None => {}
+    }
+    message
+}
+
+pub(crate) fn new_route(index: u32, route: &Route, replace: bool) -> Request {
+    let flags = if replace {
+        NLM_F_CREATE | NLM_F_REPLACE
+    } else {
+        NLM_F_CREATE | NLM_F_EXCL
+    };
+    let message = RouteNetlinkMessage::NewRoute(route_message(index, route.destination, route.via));
+    Request::new("add route", route_object(route), flags, message)
+}
+
+pub(crate) fn delete_route(index: u32, route: &Route) -> Request {
+    let message = RouteNetlinkMessage::DelRoute(route_message(index, route.destination, route.via));
+    Request::new("delete route", route_object(route), 0, message)
+}
+
+fn route_object(route: &Route) -> String {
+    format!(
+        "{} through {} in {}",
+        route.destination, route.name, route.netns
+    )
+}
+
+fn neighbour_message(index: u32, neighbour: &Neighbour) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(neighbour.address);
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes = vec![
+        NeighbourAttribute::Destination(neighbour.address.into()),
+        NeighbourAttribute::LinkLayerAddress(neighbour.mac.to_vec()),
+    ];
+    message
+}
+
+pub(crate) fn new_neighbour(index: u32, neighbour: &Neighbour) -> Request {
+    let object = format!(
+        "{} on {} in {}",
+        neighbour.address, neighbour.name, neighbour.netns
+    );
+    let message = RouteNetlinkMessage::NewNeighbour(neighbour_message(index, neighbour));
+    Request::new(
+        "add neighbour",
+        object,
+        NLM_F_CREATE | NLM_F_REPLACE,
+        message,
+    )
+}
+
+pub(crate) fn delete_neighbour(index: u32, neighbour: &Neighbour) -> Request {
+    let object = format!(
+        "{} on {} in {}",
+        neighbour.address, neighbour.name, neighbour.netns
+    );
+    let message = RouteNetlinkMessage::DelNeighbour(neighbour_message(index, neighbour));
+    Request::new("delete neighbour", object, 0, message)
+}
+
+/// Gives a namespace a number in the sending socket's namespace; EEXIST when it has one.
+pub(crate) fn new_nsid(netns: &NetnsFd) -> Request {
+    let mut message = NsidMessage::default();
+    message.attributes = vec![NsidAttribute::Id(ANY_NSID), fd_attribute(netns)];
+    Request::new(
+        "number namespace",
+        netns.id().to_string(),
+        0,
+        RouteNetlinkMessage::NewNsId(message),
+    )
+}
+
+/// Asks for a namespace's number.
+pub(crate) fn get_nsid(netns: &NetnsFd) -> Request {
+    let mut message = NsidMessage::default();
+    message.attributes = vec![fd_attribute(netns)];
+    Request::new(
+        "number namespace",
+        netns.id().to_string(),
+        0,
+        RouteNetlinkMessage::GetNsId(message),
+    )
+}
+
+/// Lists the numbers of all namespaces known here.
+pub(crate) fn list_nsids() -> Request {
+    Request::new(
+        "list namespaces",
+        "with a number",
+        0,
+        RouteNetlinkMessage::GetNsId(NsidMessage::default()),
+    )
+}
+
+fn fd_attribute(netns: &NetnsFd) -> NsidAttribute {
+    /// `linux/net_namespace.h`.
+    const NETNSA_FD: u16 = 3;
+    NsidAttribute::Other(DefaultNla::new(
+        NETNSA_FD,
+        netns.raw().to_ne_bytes().to_vec(),
+    ))
+}

@@ -1,0 +1,207 @@
+//! What links there are, whose they are, and what went through them.
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use nsm_plan::{GROUP, REAP_GROUP};
+
+use crate::error::KernelError;
+use crate::messages::{Place, get_link_by_index, get_link_by_name, list_links};
+use crate::netlink::Socket;
+use crate::nsid;
+
+/// Counters of a link since its birth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Received packets dropped.
+    pub rx_drops: u64,
+    /// Packets dropped instead of sent.
+    pub tx_drops: u64,
+}
+
+/// A link as the kernel shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// Index in its namespace.
+    pub index: u32,
+    /// Name in its namespace.
+    pub name: String,
+    /// Alias; empty when it has none.
+    pub alias: String,
+    /// Group number.
+    pub group: u32,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Hardware address.
+    pub mac: Vec<u8>,
+    /// Administratively up.
+    pub up: bool,
+    /// Up and with a carrier.
+    pub running: bool,
+    /// VXLAN identifier, for a VXLAN device.
+    pub vni: Option<u32>,
+    /// Index of the bridge it is a port of.
+    pub master: Option<u32>,
+    /// Its counters.
+    pub counters: Counters,
+}
+
+impl LinkState {
+    /// Made by us: in one of our groups.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.group == GROUP || self.group == REAP_GROUP
+    }
+
+    pub(crate) fn read(message: &LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut state = Self {
+            index: message.header.index,
+            name: String::new(),
+            alias: String::new(),
+            group: 0,
+            mtu: 0,
+            mac: Vec::new(),
+            up: flags.contains(LinkFlags::Up),
+            running: flags.contains(LinkFlags::Running),
+            vni: None,
+            master: None,
+            counters: Counters::default(),
+        };
+        for attribute in &message.attributes {
+            state.take(attribute);
+        }
+        state
+    }
+
+    fn take(&mut self, attribute: &LinkAttribute) {
+        match attribute {
+            LinkAttribute::IfName(name) => self.name.clone_from(name),
+            LinkAttribute::IfAlias(alias) => self.alias.clone_from(alias),
+            LinkAttribute::Group(group) => self.group = *group,
+            LinkAttribute::Mtu(mtu) => self.mtu = *mtu,
+            LinkAttribute::Address(mac) => self.mac.clone_from(mac),
+            LinkAttribute::Controller(master) => self.master = Some(*master),
+            LinkAttribute::LinkInfo(infos) => self.vni = infos.iter().find_map(vni),
+            LinkAttribute::Stats64(stats) => {
+                self.counters = Counters {
+                    rx_packets: stats.rx_packets,
+                    tx_packets: stats.tx_packets,
+                    rx_bytes: stats.rx_bytes,
+                    tx_bytes: stats.tx_bytes,
+                    rx_drops: stats.rx_dropped,
+                    tx_drops: stats.tx_dropped,
+                };
+            }
+            _ => {}
+        }
+    }
+}
+
+fn vni(info: &LinkInfo) -> Option<u32> {
+    let LinkInfo::Data(InfoData::Vxlan(data)) = info else {
+        return None;
+    };
+    data.iter().find_map(|item| match item {
+        InfoVxlan::Id(id) => Some(*id),
+        _ => None,
+    })
+}
+
+pub(crate) fn state(message: &RouteNetlinkMessage) -> Option<LinkState> {
+    match message {
+        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
+            Some(LinkState::read(link))
+        }
+        _ => None,
+    }
+}
+
+/// A link by index, by name, or nothing.
+pub(crate) fn find(
+    socket: &mut Socket,
+    place: Place,
+    index: u32,
+    name: &str,
+) -> Result<[Option<LinkState>; 2], KernelError> {
+    let outcomes = socket.batch(&[
+        get_link_by_index(place, index),
+        get_link_by_name(place, name),
+    ])?;
+    let mut found = outcomes.into_iter().map(|outcome| match outcome {
+        Ok(replies) => Ok(replies.iter().find_map(state)),
+        // EINVAL: no namespace has this number any more.
+        Err(error) if error.is_gone() || error.errno == libc::EINVAL => Ok(None),
+        Err(error) => Err(error),
+    });
+    let mut next = || found.next().unwrap_or(Ok(None));
+    Ok([next()?, next()?])
+}
+
+/// Reads links of namespaces by their number, from the node's namespace. Holds one socket.
+#[derive(Debug)]
+pub struct LinkReader {
+    socket: Socket,
+}
+
+impl LinkReader {
+    /// Opens a reader in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open() -> Result<Self, KernelError> {
+        Ok(Self {
+            socket: Socket::open()?,
+        })
+    }
+
+    /// Numbers of all namespaces that have one here.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn namespaces(&mut self) -> Result<Vec<i32>, KernelError> {
+        nsid::all(&mut self.socket)
+    }
+
+    /// All links of a namespace; of the reader's own without a number.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn links(&mut self, nsid: Option<i32>) -> Result<Vec<LinkState>, KernelError> {
+        Ok(self
+            .socket
+            .dump(&list_links(place(nsid)))?
+            .iter()
+            .filter_map(state)
+            .collect())
+    }
+
+    /// One link by name, `None` when there is none or the namespace is gone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn link(
+        &mut self,
+        nsid: Option<i32>,
+        name: &str,
+    ) -> Result<Option<LinkState>, KernelError> {
+        match self.socket.query(get_link_by_name(place(nsid), name)) {
+            Ok(replies) => Ok(replies.iter().find_map(state)),
+            Err(error) if error.is_gone() || error.errno == libc::EINVAL => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+pub(crate) fn place(nsid: Option<i32>) -> Place {
+    nsid.map_or(Place::Own, Place::Nsid)
+}

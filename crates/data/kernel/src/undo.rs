@@ -1,0 +1,227 @@
+//! Taking resources away: at once out of use, deleted later.
+
+use std::collections::BTreeSet;
+
+use nsm_plan::{End, Entry, Link, Netns, NetnsId, Resource};
+
+use crate::error::{ApplyError, KernelError, NetnsError};
+use crate::messages::{self, Place};
+use crate::netlink::Request;
+use crate::reaper::Corpse;
+use crate::session::{Session, is_end};
+use crate::stats::{self, LinkState};
+
+/// Requests by namespace, in the order in which namespaces were first named.
+type Queue = Vec<(Netns, Vec<Request>)>;
+
+fn push(queue: &mut Queue, netns: Netns, requests: impl IntoIterator<Item = Request>) {
+    match queue.iter_mut().find(|(at, _)| *at == netns) {
+        Some((_, have)) => have.extend(requests),
+        None => queue.push((netns, requests.into_iter().collect())),
+    }
+}
+
+impl Session<'_, '_> {
+    /// Takes entries away in their order. What is gone already, by itself or with its namespace, is a success.
+    pub(crate) fn take_away(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
+        let dying: BTreeSet<_> = entries
+            .iter()
+            .filter(|entry| matches!(entry.resource, Resource::Link(_)))
+            .map(|entry| &entry.id)
+            .collect();
+        let mut queue = Queue::new();
+        let mut corpses = Vec::new();
+        for entry in entries {
+            // Routes, neighbours and IPv6 addresses leave with their link's carrier; IPv4 addresses would stay until it is deleted.
+            let with_link = entry.after.iter().any(|id| dying.contains(id));
+            match &entry.resource {
+                Resource::Link(link) => corpses.extend(self.retire(link, &mut queue)?),
+                Resource::Address(a) if !with_link || a.net.addr().is_ipv4() => {
+                    if let Some(index) = self.present(a.netns, &a.name, a.index)? {
+                        push(&mut queue, a.netns, [messages::delete_address(index, a)]);
+                    }
+                }
+                Resource::Route(r) if !with_link => {
+                    if let Some(index) = self.present(r.netns, &r.name, r.index)? {
+                        push(&mut queue, r.netns, [messages::delete_route(index, r)]);
+                    }
+                }
+                Resource::Neighbour(n) if !with_link => {
+                    if let Some(index) = self.present(n.netns, &n.name, n.index)? {
+                        push(&mut queue, n.netns, [messages::delete_neighbour(index, n)]);
+                    }
+                }
+                Resource::Address(_)
+                | Resource::Route(_)
+                | Resource::Neighbour(_)
+                | Resource::Sysctl(_) => {}
+            }
+        }
+        self.send(queue)?;
+        for corpse in corpses {
+            self.shared.reaper.bury(corpse);
+        }
+        Ok(())
+    }
+
+    /// Takes ends of ours out of use that stand in the way of a new link.
+    pub(crate) fn retire_now(&mut self, ends: Vec<(End, u32)>) -> Result<(), ApplyError> {
+        let mut queue = Queue::new();
+        let mut corpses = Vec::new();
+        for (end, index) in &ends {
+            push(
+                &mut queue,
+                end.netns,
+                messages::retire(*index, &object(end)),
+            );
+            corpses.push(self.corpse(end.netns, *index)?);
+        }
+        self.send(queue)?;
+        for corpse in corpses {
+            self.shared.reaper.bury(corpse);
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, link: &Link, queue: &mut Queue) -> Result<Option<Corpse>, ApplyError> {
+        let mut corpse = None;
+        for end in link.ends() {
+            match self.locate(end)? {
+                Located::Inside(index) => {
+                    push(queue, end.netns, messages::retire(index, &object(end)));
+                    // Deleting one end of a pair deletes the other.
+                    corpse = Some(self.corpse(end.netns, index)?);
+                }
+                Located::Outside(place, index) => {
+                    let request = messages::delete_link_by_index(place, index, &object(end));
+                    ignore_gone(self.node.query(request).map(drop))?;
+                }
+                Located::Nowhere => {}
+            }
+        }
+        Ok(corpse)
+    }
+
+    fn corpse(&mut self, netns: Netns, index: u32) -> Result<Corpse, ApplyError> {
+        let place = match netns {
+            Netns::Node => Place::Own,
+            Netns::Id(id) => self
+                .shared
+                .nsid(id)
+                .map(Place::Nsid)
+                .ok_or(ApplyError::MissingNetns(id))?,
+        };
+        Ok(Corpse {
+            place,
+            name: messages::reaped_name(index),
+        })
+    }
+
+    /// Where an end of ours is now, if it is.
+    fn locate(&mut self, end: &End) -> Result<Located, ApplyError> {
+        let name = end.name.as_str();
+        let pick = |found: [Option<LinkState>; 2]| {
+            found.into_iter().flatten().find(|state| is_end(state, end))
+        };
+        match end.netns {
+            Netns::Id(id) if !self.reopen(id)? => {
+                // Without a thread inside: through the number alone.
+                let Some(place) = self.shared.nsid(id).map(Place::Nsid) else {
+                    return Ok(Located::Nowhere);
+                };
+                let found = pick(stats::find(&mut self.node, place, end.index, name)?);
+                Ok(found.map_or(Located::Nowhere, |state| {
+                    Located::Outside(place, state.index)
+                }))
+            }
+            netns => {
+                let found = pick(stats::find(
+                    self.socket(netns)?,
+                    Place::Own,
+                    end.index,
+                    name,
+                )?);
+                Ok(found.map_or(Located::Nowhere, |state| Located::Inside(state.index)))
+            }
+        }
+    }
+
+    /// Makes a namespace enterable; false when it is gone or cannot be entered again.
+    fn reopen(&mut self, id: NetnsId) -> Result<bool, ApplyError> {
+        if self.fds.contains_key(&id) {
+            return Ok(true);
+        }
+        let Some(handle) = self.shared.handle(id) else {
+            return Ok(false);
+        };
+        match handle.open(id) {
+            Ok(fd) => {
+                self.fds.insert(id, fd);
+                Ok(true)
+            }
+            Err(NetnsError::Gone(_)) => {
+                self.shared.forget(id);
+                Ok(false)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "namespace cannot be opened again");
+                Ok(false)
+            }
+        }
+    }
+
+    /// The index of an interface that is still there.
+    fn present(
+        &mut self,
+        netns: Netns,
+        name: &nsm_model::ifname::IfName,
+        planned: u32,
+    ) -> Result<Option<u32>, ApplyError> {
+        if let Netns::Id(id) = netns
+            && !self.reopen(id)?
+        {
+            return Ok(None);
+        }
+        if let Some(index) = self.indices.get(&(netns, name.clone())) {
+            return Ok(Some(*index));
+        }
+        let found = stats::find(self.socket(netns)?, Place::Own, planned, name.as_str())?;
+        let index = found
+            .into_iter()
+            .flatten()
+            .find(LinkState::is_ours)
+            .map(|state| state.index);
+        if let Some(index) = index {
+            self.indices.insert((netns, name.clone()), index);
+        }
+        Ok(index)
+    }
+
+    fn send(&mut self, queue: Queue) -> Result<(), ApplyError> {
+        for (netns, requests) in queue {
+            for outcome in self.socket(netns)?.batch(&requests)? {
+                ignore_gone(outcome.map(drop))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Located {
+    /// In a namespace that a thread can enter.
+    Inside(u32),
+    /// Reachable through its namespace's number only.
+    Outside(Place, u32),
+    Nowhere,
+}
+
+fn object(end: &End) -> String {
+    format!("{} in {}", end.name, end.netns)
+}
+
+fn ignore_gone(outcome: Result<(), KernelError>) -> Result<(), KernelError> {
+    match outcome {
+        Err(error) if error.is_gone() => Ok(()),
+        other => other,
+    }
+}
