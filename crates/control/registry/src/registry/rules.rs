@@ -1,0 +1,77 @@
+//! Who may register what in place of what is there.
+
+use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
+use nsm_chain::{Code, Endpoints, Error, Services};
+
+use crate::record::{Record, owner};
+
+/// What registering a record does to the one of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It takes its place.
+    Write,
+    /// The stored one stays, and is the answer.
+    Keep,
+}
+
+/// A service without matches is what endpoints register; one with matches is an operator's.
+pub(crate) fn service(current: &NetworkService, new: &NetworkService) -> Result<Verdict, Error> {
+    let ours =
+        owner::<Services>(current).is_none_or(|theirs| owner::<Services>(new) == Some(theirs));
+    let (bare, replaces_bare) = (new.matches.is_empty(), current.matches.is_empty());
+    if !bare {
+        return if ours || replaces_bare {
+            Ok(Verdict::Write)
+        } else {
+            Err(foreign::<Services>(current, new, "change"))
+        };
+    }
+    if ours && replaces_bare {
+        return Ok(Verdict::Write);
+    }
+    if new.payload.is_empty() || new.payload == current.payload {
+        return Ok(Verdict::Keep);
+    }
+    let message = format!(
+        "network service {:?} carries payload {:?}, as {} registered it, and not {:?}: offer that, or another service",
+        current.name,
+        current.payload,
+        owner::<Services>(current).unwrap_or("somebody"),
+        new.payload,
+    );
+    Err(Error::new(Code::FailedPrecondition, message))
+}
+
+pub(crate) fn endpoint(
+    current: &NetworkServiceEndpoint,
+    new: &NetworkServiceEndpoint,
+) -> Result<Verdict, Error> {
+    let ours =
+        owner::<Endpoints>(current).is_none_or(|theirs| owner::<Endpoints>(new) == Some(theirs));
+    if ours {
+        Ok(Verdict::Write)
+    } else {
+        Err(foreign::<Endpoints>(current, new, "register"))
+    }
+}
+
+/// Whether whoever sent `by` may end `current`.
+pub(crate) fn may_end<R: Record>(current: &R::Item, by: &R::Item) -> Result<(), Error> {
+    let ours = owner::<R>(current).is_none_or(|theirs| owner::<R>(by) == Some(theirs));
+    if ours {
+        Ok(())
+    } else {
+        Err(foreign::<R>(current, by, "unregister"))
+    }
+}
+
+fn foreign<R: Record>(current: &R::Item, new: &R::Item, what: &str) -> Error {
+    let message = format!(
+        "{} {:?} belongs to {}; {} may not {what} it: use another name, or have its owner unregister it",
+        R::NAME,
+        R::id(current),
+        owner::<R>(current).unwrap_or("nobody"),
+        owner::<R>(new).unwrap_or("a caller without identity"),
+    );
+    Error::new(Code::PermissionDenied, message)
+}

@@ -1,0 +1,154 @@
+//! The last changes in order, and whoever follows them: shared by the stores of this process.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use tokio::sync::mpsc;
+
+use super::{Change, StoreError};
+
+/// How many changes are remembered for watches from an earlier revision, and how far a watcher may
+/// fall behind: some seconds of the fastest writers, at about 500 bytes a change.
+pub const HISTORY: usize = 8192;
+
+/// How many followers one store has at most: the registry needs two, one a kind.
+const MAX_WATCHES: usize = 64;
+
+/// The changes below a prefix, in order.
+#[derive(Debug)]
+pub struct Watch {
+    replay: VecDeque<Change>,
+    live: mpsc::Receiver<Change>,
+    end: Arc<OnceLock<StoreError>>,
+}
+
+/// Changes of one store: published in the order of their revisions.
+#[derive(Debug)]
+pub(super) struct Log(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    history: VecDeque<Change>,
+    /// Every change after this revision is in `history`.
+    oldest: u64,
+    followers: Vec<Follower>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    prefix: String,
+    after: u64,
+    live: mpsc::Sender<Change>,
+    end: Arc<OnceLock<StoreError>>,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// The next change.
+    ///
+    /// # Errors
+    /// [`StoreError::Lagged`] if this watcher fell behind, [`StoreError::Closed`] at the end.
+    pub async fn next(&mut self) -> Result<Change, StoreError> {
+        if let Some(change) = self.replay.pop_front() {
+            return Ok(change);
+        }
+        self.live
+            .recv()
+            .await
+            .ok_or_else(|| self.end.get().cloned().unwrap_or(StoreError::Closed))
+    }
+
+    /// At least one change and those that are there already, `most` in all.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn next_batch(&mut self, most: usize) -> Result<Vec<Change>, StoreError> {
+        let mut batch = vec![self.next().await?];
+        while batch.len() < most {
+            let change = self
+                .replay
+                .pop_front()
+                .or_else(|| self.live.try_recv().ok());
+            let Some(change) = change else { break };
+            batch.push(change);
+        }
+        Ok(batch)
+    }
+}
+
+// === impl Log ===
+
+impl Log {
+    pub(super) fn new(revision: u64) -> Self {
+        Self(Mutex::new(State {
+            history: VecDeque::new(),
+            oldest: revision,
+            followers: Vec::new(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn publish(&self, changes: Vec<Change>) {
+        let mut state = self.state();
+        for change in changes {
+            state.followers.retain(|follower| follower.take(&change));
+            if state.history.len() == HISTORY
+                && let Some(dropped) = state.history.pop_front()
+            {
+                state.oldest = dropped.revision();
+            }
+            state.history.push_back(change);
+        }
+    }
+
+    pub(super) fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError> {
+        let mut state = self.state();
+        if after < state.oldest {
+            return Err(StoreError::Compacted {
+                after,
+                oldest: state.oldest,
+            });
+        }
+        state
+            .followers
+            .retain(|follower| !follower.live.is_closed());
+        if state.followers.len() >= MAX_WATCHES {
+            return Err(StoreError::Lagged);
+        }
+        let wanted =
+            |change: &&Change| change.revision() > after && change.key().starts_with(prefix);
+        let replay = state.history.iter().filter(wanted).cloned().collect();
+        let (send, live) = mpsc::channel(HISTORY);
+        let end = Arc::new(OnceLock::new());
+        state.followers.push(Follower {
+            prefix: prefix.to_owned(),
+            after,
+            live: send,
+            end: Arc::clone(&end),
+        });
+        Ok(Watch { replay, live, end })
+    }
+}
+
+impl Follower {
+    /// Hands a change over; false if this follower is to be forgotten.
+    fn take(&self, change: &Change) -> bool {
+        if change.revision() <= self.after || !change.key().starts_with(&self.prefix) {
+            return true;
+        }
+        match self.live.try_send(change.clone()) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let _already_ended = self.end.set(StoreError::Lagged);
+                false
+            }
+        }
+    }
+}
