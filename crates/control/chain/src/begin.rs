@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{Call, Code, Element, Error, Kind, Next, Store, Tasks};
+use crate::{Call, Code, Element, Error, Kind, Next, Store, Tasks, call::Own};
 
 /// The most items that one role holds: beyond it new ones are refused, so that a flood of ids
 /// cannot take the memory that established connections need (about 4 KiB each).
@@ -44,8 +44,9 @@ struct Entry<K: Kind> {
 
 #[derive(Debug)]
 struct State<K: Kind> {
-    /// The last answer: present once the item is established.
-    item: Option<K::Item>,
+    /// The last request and its answer: present once the item is established.
+    item: Option<(K::Request, K::Item)>,
+    own: Option<Own>,
     /// The entry has left the table; whoever waited for it looks again.
     gone: bool,
 }
@@ -74,6 +75,9 @@ impl<K: Kind> std::fmt::Debug for Factory<K> {
         write!(f, "Factory({} {})", K::NAME, self.id)
     }
 }
+
+/// A turn at an item: its table, a call with its store, its lock.
+type Turn<K> = (Arc<Table<K>>, Call, OwnedMutexGuard<State<K>>);
 
 // === impl Begin ===
 
@@ -152,6 +156,7 @@ impl<K: Kind> Table<K> {
         let entry = Arc::new(Entry {
             state: Arc::new(AsyncMutex::new(State {
                 item: None,
+                own: None,
                 gone: false,
             })),
             store: Arc::default(),
@@ -223,9 +228,12 @@ impl<K: Kind> Table<K> {
             table: Arc::downgrade(self),
             next: next.clone(),
         });
-        let answer = next.request(call, request).await;
+        let answer = next.request(call, request.clone()).await;
         match &answer {
-            Ok(item) => state.item = Some(item.clone()),
+            Ok(item) => {
+                state.item = Some((request, item.clone()));
+                state.own.clone_from(&call.own);
+            }
             Err(_) if state.item.is_none() => self.leave(id, &mut state),
             Err(_) => {}
         }
@@ -240,7 +248,7 @@ impl<K: Kind> Table<K> {
         next: &Next<K>,
         mut state: OwnedMutexGuard<State<K>>,
     ) -> Result<(), Error> {
-        let item = state.item.take().unwrap_or(item);
+        let item = state.item.take().map_or(item, |(_, known)| known);
         let answer = next.close(call, item).await;
         self.leave(id, &mut state);
         answer
@@ -273,30 +281,54 @@ impl<K: Kind> Factory<K> {
     /// # Errors
     /// Every failure on the way, joined.
     pub async fn close(&self, deadline: Instant) -> Result<(), Error> {
-        let Some(table) = self.table.upgrade() else {
+        let Some((table, mut call, guard)) = self.enter(deadline).await? else {
             return Ok(());
         };
-        let known = table.entries().contains_key(&self.id);
-        if !known {
-            return Ok(());
-        }
-        let (entry, guard) = table.enter(&self.id, deadline).await?;
-        let Some(item) = guard.item.clone() else {
+        let Some((_, item)) = guard.item.clone() else {
             return Ok(());
         };
-        let mut call = Call::local(deadline);
-        call.store = Arc::clone(&entry.store);
         table
             .close(&self.id, &mut call, item, &self.next, guard)
             .await
     }
 
-    /// The item as it was last answered, if it is established and nobody works on it now.
-    #[must_use]
-    pub fn item(&self) -> Option<K::Item> {
-        let table = self.table.upgrade()?;
-        let entry = table.entries().get(&self.id).map(Arc::clone)?;
-        let state = entry.state.try_lock().ok()?;
-        state.item.clone()
+    /// Asks for the item again from here on down the list, after `change` has changed the request:
+    /// `None` when it is gone.
+    ///
+    /// # Errors
+    /// The first cause; the item stays as it was.
+    pub async fn again(
+        &self,
+        deadline: Instant,
+        change: impl FnOnce(&mut K::Request) + Send,
+    ) -> Result<Option<K::Item>, Error> {
+        let Some((table, mut call, guard)) = self.enter(deadline).await? else {
+            return Ok(None);
+        };
+        let Some((request, item)) = &guard.item else {
+            return Ok(None);
+        };
+        let mut request = K::renew(request, item);
+        change(&mut request);
+        table
+            .request(&self.id, &mut call, request, &self.next, guard)
+            .await
+            .map(Some)
+    }
+
+    /// The item's turn, unless it is gone.
+    async fn enter(&self, deadline: Instant) -> Result<Option<Turn<K>>, Error> {
+        let Some(table) = self.table.upgrade() else {
+            return Ok(None);
+        };
+        let known = table.entries().contains_key(&self.id);
+        if !known {
+            return Ok(None);
+        }
+        let (entry, guard) = table.enter(&self.id, deadline).await?;
+        let mut call = Call::local(deadline);
+        call.store = Arc::clone(&entry.store);
+        call.own.clone_from(&guard.own);
+        Ok(Some((table, call, guard)))
     }
 }

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::SystemTime};
 
 use nsm_api::connection::Path;
-use nsm_model::spiffe::SpiffeId;
+use nsm_model::{ids::ConnectionKey, spiffe::SpiffeId};
 use tokio::time::Instant;
 
-use crate::{Descriptors, Store};
+use crate::{Code, Descriptors, Error, Store};
 
 /// A token as it travels beside a call (`nsm-client-token`, `nsm-client-token-expires`).
 #[derive(Clone, PartialEq, Eq)]
@@ -40,6 +40,40 @@ impl std::fmt::Debug for Caller {
     }
 }
 
+/// Which connection a call is about, in this hop's own words; `updatepath` says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// Who made the connection, and its id there.
+    pub key: ConnectionKey,
+    /// Our own segment's id.
+    pub id: String,
+    /// Our own segment's place in the path.
+    pub index: u32,
+}
+
+impl Own {
+    /// What `updatepath` said of the call in hand.
+    ///
+    /// # Errors
+    /// A list without `updatepath` before the element that asks.
+    pub fn of(call: &Call) -> Result<Self, Error> {
+        call.own.clone().ok_or_else(|| {
+            let message = "this role's list has no `updatepath` before the element that needs it";
+            Error::new(Code::Internal, message)
+        })
+    }
+
+    /// Tells this hop's part of the connection from every other one, on this hop or another.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 16] {
+        ConnectionKey {
+            owner: self.key.owner.clone(),
+            id: self.id.clone(),
+        }
+        .digest()
+    }
+}
+
 /// One call on its way through a chain: what comes with a request beside its message.
 #[derive(Debug)]
 pub struct Call {
@@ -51,6 +85,8 @@ pub struct Call {
     pub deadline: Instant,
     /// The path of a registry call (connections carry theirs in the message).
     pub path: Path,
+    /// Which connection it is about.
+    pub own: Option<Own>,
     /// What elements remember of this item for as long as it exists.
     pub store: Arc<Store>,
     /// What elements tell one another during this call alone.
@@ -66,6 +102,7 @@ impl Call {
             token: None,
             deadline,
             path: Path::default(),
+            own: None,
             store: Arc::default(),
             scratch: Arc::default(),
         }

@@ -45,3 +45,40 @@ pub trait Directory: Send + Sync {
         deadline: Instant,
     ) -> Result<Target, Error>;
 }
+
+/// Registers what a process offers, at its node's manager or at a registry.
+#[async_trait]
+pub trait Registrar: Send + Sync {
+    /// Registers an endpoint; a `unix://` URL is that of a socket which the registrar passes on.
+    ///
+    /// # Errors
+    /// Refused, or nobody answers.
+    async fn register(
+        &self,
+        endpoint: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<NetworkServiceEndpoint, Error>;
+
+    /// Takes an endpoint back.
+    ///
+    /// # Errors
+    /// Refused, or nobody answers.
+    async fn unregister(
+        &self,
+        endpoint: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<(), Error>;
+
+    /// Registers a service.
+    ///
+    /// # Errors
+    /// Refused, or nobody answers.
+    async fn register_service(
+        &self,
+        service: NetworkService,
+        deadline: Instant,
+    ) -> Result<NetworkService, Error>;
+
+    /// Ends when whoever was registered with is gone: everything must be registered again.
+    async fn lost(&self);
+}

@@ -251,13 +251,14 @@ impl Inner {
                 Some(state) => state,
                 None => State::UP,
             };
-            for segment in connection
-                .path
-                .path_segments
-                .iter()
-                .filter(|segment| segment.name == self.name)
-            {
-                ours.insert(segment.id.clone(), state);
+            // One path may pass here twice: what is meant is where the peer stands, or one before.
+            let index = connection.path.index as usize;
+            for at in [index.checked_sub(1), Some(index)].into_iter().flatten() {
+                if let Some(segment) = connection.path.path_segments.get(at)
+                    && segment.name == self.name
+                {
+                    ours.insert(segment.id.clone(), state);
+                }
             }
         }
         ours

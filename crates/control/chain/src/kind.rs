@@ -30,6 +30,8 @@ pub trait Kind: Send + Sync + 'static {
     fn path<'a>(call: &'a Call, item: &'a Self::Item) -> &'a Path;
     /// The path, to change.
     fn path_mut<'a>(call: &'a mut Call, item: &'a mut Self::Item) -> &'a mut Path;
+    /// The request that asks again for what was answered.
+    fn renew(request: &Self::Request, answer: &Self::Item) -> Self::Request;
     /// Takes a new id where the kind has one (a connection's id is the one of the own segment;
     /// names stay).
     fn set_id(item: &mut Self::Item, id: &str);
@@ -72,6 +74,12 @@ impl Kind for Connections {
         item.path.get_or_insert_default()
     }
 
+    fn renew(request: &NetworkServiceRequest, answer: &Connection) -> NetworkServiceRequest {
+        let mut again = request.clone();
+        again.connection = buffa::MessageField::some(answer.clone());
+        again
+    }
+
     fn set_id(item: &mut Connection, id: &str) {
         id.clone_into(&mut item.id);
     }
@@ -103,6 +111,10 @@ macro_rules! registry_kind {
 
             fn path_mut<'a>(call: &'a mut Call, _: &'a mut $item) -> &'a mut Path {
                 &mut call.path
+            }
+
+            fn renew(_: &$item, answer: &$item) -> $item {
+                answer.clone()
             }
 
             fn set_id(_: &mut $item, _: &str) {}

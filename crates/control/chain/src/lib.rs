@@ -22,9 +22,9 @@ mod tokens;
 mod transport;
 
 pub use backoff::Backoff;
-pub use call::{Call, Caller, Token};
+pub use call::{Call, Caller, Own, Token};
 pub use chain::{Chain, Element, Next};
-pub use directory::Directory;
+pub use directory::{Directory, Registrar};
 pub use error::{Blame, Code, Error};
 pub use kind::{Connections, Endpoints, Kind, Services};
 pub use store::Store;

@@ -1,1 +1,19 @@
 //! The forwarder: selects the endpoint, plans and makes interfaces.
+//!
+//! One privileged process a node. A request passes its list ([`role`]) down to the endpoint's side;
+//! on the way back the two sides become a plan, and the plan becomes kernel state ([`Kernel`]).
+
+#![forbid(unsafe_code)]
+
+pub mod elements;
+mod kernel;
+mod netlink;
+mod role;
+mod sides;
+mod vnis;
+
+pub use kernel::{Counters, Gone, Kernel, KernelError, Namespaces};
+pub use netlink::Netlink;
+pub use role::{Config, Forwarder, Parts};
+pub use sides::{Tunnel, kernel_side};
+pub use vnis::Vnis;

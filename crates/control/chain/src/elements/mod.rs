@@ -10,12 +10,13 @@ mod trimpath;
 mod updatepath;
 mod updatetoken;
 
+pub use crate::call::Own;
 pub use authorize::Authorize;
 pub use clientinfo::{ClientInfo, Labelled};
 pub use connect::{Connect, Downstream};
 pub use monitor::{Monitor, Relay, Table};
-pub use recvfd::{Held, RecvFd, inode};
+pub use recvfd::{Held, RecvFd, inode, inodes};
 pub use timeout::Timeout;
 pub use trimpath::TrimPath;
-pub use updatepath::{Own, UpdatePath};
+pub use updatepath::UpdatePath;
 pub use updatetoken::{UpdateToken, timestamp};

@@ -14,9 +14,9 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 
-use super::Own;
 use crate::{
     Call, Connections, Element, Error, Hop, Next, Target,
+    call::Own,
     follow::{Change, Follower, Sink},
 };
 

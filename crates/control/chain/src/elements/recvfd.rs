@@ -114,6 +114,9 @@ impl Element<Connections> for RecvFd {
                 receive(call, &caller, inode, &request.connection.id).await?;
             }
         }
-        next.request(call, request).await
+        let answer = next.request(call, request).await;
+        // A descriptor keeps a namespace alive: none outlives its call.
+        call.scratch.take::<Held>();
+        answer
     }
 }

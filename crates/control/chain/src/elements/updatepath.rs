@@ -16,33 +16,7 @@ use nsm_model::{
     spiffe::SpiffeId,
 };
 
-use crate::{Call, Code, Connections, Element, Error, Next};
-
-/// Which connection a call is about, in this hop's own words: for the elements further down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Own {
-    /// Who made the connection, and its id there.
-    pub key: ConnectionKey,
-    /// Our own segment's id.
-    pub id: String,
-    /// Our own segment's place in the path.
-    pub index: u32,
-}
-
-impl Own {
-    /// What `updatepath` said of the call in hand.
-    ///
-    /// # Errors
-    /// A list without `updatepath` before the element that asks.
-    pub fn of(call: &Call) -> Result<Self, Error> {
-        call.scratch.get().ok_or_else(|| {
-            Error::new(
-                Code::Internal,
-                "this role's list has no `updatepath` before the element that needs it",
-            )
-        })
-    }
-}
+use crate::{Call, Code, Connections, Element, Error, Next, call::Own};
 
 /// See the module.
 #[derive(Debug)]
@@ -63,7 +37,7 @@ impl UpdatePath {
         }
     }
 
-    fn step(&self, call: &Call, connection: &mut Connection) -> Result<Step, Error> {
+    fn step(&self, call: &mut Call, connection: &mut Connection) -> Result<Step, Error> {
         let key = self.key(call, connection)?;
         let id = connection.id.clone();
         let path = connection.path.get_or_insert_default();
@@ -72,7 +46,7 @@ impl UpdatePath {
             Error::new(Code::InvalidArgument, format!("connection {id}: {error}"))
         })?;
         step.enter(connection);
-        call.scratch.put(Own {
+        call.own = Some(Own {
             key,
             id: step.id.clone(),
             index: step.index,

@@ -1,0 +1,161 @@
+//! `discover`: which endpoints may serve a connection, best first.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/discover`: looks the service and its endpoints
+//! up, matches them with the connection's labels (`nsm_model::select`), and takes the payload from
+//! the service. An endpoint that the request names is the only candidate.
+//! *Where it stands*: after `recvfd`; before `roundrobin`, which tries the candidates.
+//! *On Close*: nothing.
+
+use std::{sync::Arc, time::UNIX_EPOCH};
+
+use async_trait::async_trait;
+use nsm_api::{
+    connection::{Connection, State},
+    networkservice::NetworkServiceRequest,
+    registry::NetworkServiceEndpoint,
+};
+use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next, Tokens, elements::Own};
+use nsm_model::select;
+
+/// How many failed endpoints of one connection are put last: more than anybody has replicas.
+const MAX_FAILED: usize = 32;
+
+/// The endpoints to try, best first.
+#[derive(Debug, Clone, Default)]
+pub struct Candidates(pub Vec<NetworkServiceEndpoint>);
+
+/// Endpoints that this connection has been moved away from, the last one last.
+#[derive(Debug, Clone, Default)]
+pub struct Failed(Vec<String>);
+
+/// The endpoint that serves this connection.
+#[derive(Debug, Clone)]
+pub struct Chosen(pub String);
+
+/// See the module.
+pub struct Discover {
+    directory: Arc<dyn Directory>,
+    tokens: Arc<dyn Tokens>,
+}
+
+impl std::fmt::Debug for Discover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Discover")
+    }
+}
+
+impl Discover {
+    /// The element.
+    #[must_use]
+    pub fn new(directory: Arc<dyn Directory>, tokens: Arc<dyn Tokens>) -> Self {
+        Self { directory, tokens }
+    }
+
+    async fn candidates(
+        &self,
+        call: &Call,
+        connection: &mut Connection,
+    ) -> Result<Candidates, Error> {
+        let name = connection.network_service.clone();
+        if name.is_empty() {
+            let message = format!(
+                "connection {}: network_service is empty: name the service",
+                connection.id
+            );
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
+        let wanted = connection.network_service_endpoint_name.clone();
+        if !wanted.is_empty() {
+            let (service, endpoint) = tokio::join!(
+                self.directory.service(&name, call.deadline),
+                self.directory.endpoint(&wanted, call.deadline),
+            );
+            connection.payload = service?.payload;
+            return Ok(Candidates(vec![endpoint?]));
+        }
+        let (service, endpoints) = tokio::join!(
+            self.directory.service(&name, call.deadline),
+            self.directory.endpoints(&name, call.deadline),
+        );
+        let (service, endpoints) = (service?, endpoints?);
+        let now = self
+            .tokens
+            .now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let key = Own::of(call)?.key.digest();
+        let failed = call.store.get::<Failed>().unwrap_or_default();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let found = select::candidates(
+            &connection.labels,
+            &service,
+            &endpoints,
+            now,
+            &key,
+            &failed.0,
+        );
+        if found.is_empty() {
+            return Err(nothing_matches(connection, endpoints.len()));
+        }
+        connection.payload = service.payload;
+        Ok(Candidates(
+            found
+                .into_iter()
+                .map(|candidate| candidate.endpoint.clone())
+                .collect(),
+        ))
+    }
+}
+
+fn nothing_matches(connection: &Connection, registered: usize) -> Error {
+    let service = &connection.network_service;
+    let labels = &connection.labels;
+    let message = match registered {
+        0 => format!("network service {service:?}: no endpoint is registered for it; start one"),
+        _ => format!(
+            "network service {service:?}: none of its {registered} endpoints matches a connection with labels \
+             {labels:?}; compare its matches (nsm get services -o yaml) with the endpoints' labels"
+        ),
+    };
+    Error::new(Code::NotFound, message)
+}
+
+/// The endpoint that failed is put last from now on, and no longer asked for by name.
+fn reselect(call: &Call, connection: &mut Connection) {
+    let named = std::mem::take(&mut connection.network_service_endpoint_name);
+    let chosen = call.store.take::<Chosen>().map(|chosen| chosen.0);
+    let mut failed = call.store.get::<Failed>().unwrap_or_default();
+    for name in chosen
+        .into_iter()
+        .chain([named])
+        .filter(|name| !name.is_empty())
+    {
+        failed.0.retain(|known| *known != name);
+        failed.0.push(name);
+    }
+    let surplus = failed.0.len().saturating_sub(MAX_FAILED);
+    failed.0.drain(..surplus);
+    call.store.put(failed);
+}
+
+#[async_trait]
+impl Element<Connections> for Discover {
+    fn name(&self) -> &'static str {
+        "discover"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        mut request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        let connection = request.connection.get_or_insert_default();
+        if connection.state == State::RESELECT_REQUESTED {
+            reselect(call, connection);
+        }
+        let candidates = self.candidates(call, connection).await?;
+        call.scratch.put(candidates);
+        next.request(call, request).await
+    }
+}

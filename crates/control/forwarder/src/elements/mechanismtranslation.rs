@@ -1,0 +1,132 @@
+//! `mechanismtranslation`: how the connection goes on from here, whatever way it came.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/mechanismtranslation` with `filtermechanisms` and
+//! `mtu`: the caller's mechanism and preferences stop here; the next hop is offered ours: KERNEL to
+//! an endpoint of this node, VXLAN to another node, for which the MTU is cut by what a tunnel adds.
+//! A refresh offers what was agreed.
+//! *Where it stands*: after `roundrobin`, which chose the next hop; before `connect`.
+//! *On Close*: nothing.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use buffa::MessageField;
+use nsm_api::{
+    connection::{Connection, Mechanism, State},
+    networkservice::NetworkServiceRequest,
+};
+use nsm_chain::{Call, Code, Connections, Element, Error, Next, Target};
+use nsm_model::mechanism::{Kernel, Kind, Mtu, Payload, Vxlan, encrypted, overhead};
+
+/// What is allowed to leave this node, and how.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Our end of tunnels.
+    pub tunnel_ip: IpAddr,
+    /// Their UDP port.
+    pub port: u16,
+    /// The MTU of the link that tunnels leave through, bytes.
+    pub underlay_mtu: u32,
+    /// Refuse to carry IP payload between nodes unencrypted.
+    pub require_encryption: bool,
+}
+
+/// The mechanism that was agreed with the next hop, and which hop that was.
+#[derive(Debug, Clone)]
+pub struct Far {
+    /// The mechanism.
+    pub mechanism: Mechanism,
+    target: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct MechanismTranslation(Policy);
+
+impl MechanismTranslation {
+    /// The element.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self(policy)
+    }
+
+    fn offer(&self, connection: &mut Connection, local: bool) -> Result<Vec<Mechanism>, Error> {
+        if local {
+            return Ok(vec![Kernel::default().mechanism()]);
+        }
+        let policy = &self.0;
+        if policy.require_encryption
+            && Payload::parse(&connection.payload) == Payload::Ip
+            && !encrypted(&Kind::Vxlan)
+        {
+            let message = format!(
+                "connection {}: payload IP would leave this node unencrypted over VXLAN, and require-encryption is \
+                 set: serve {:?} on this node, or unset it",
+                connection.id, connection.network_service
+            );
+            return Err(Error::new(Code::FailedPrecondition, message));
+        }
+        let cut = policy
+            .underlay_mtu
+            .saturating_sub(overhead(&Kind::Vxlan, policy.tunnel_ip.is_ipv6()));
+        let context = connection.context.get_or_insert_default();
+        context.MTU = if context.MTU == 0 {
+            cut
+        } else {
+            context.MTU.min(cut)
+        };
+        let offer = Vxlan {
+            src_ip: Some(policy.tunnel_ip),
+            src_port: Some(policy.port),
+            mtu: Mtu::new(cut).ok(),
+            ..Vxlan::default()
+        };
+        Ok(vec![offer.mechanism()])
+    }
+}
+
+#[async_trait]
+impl Element<Connections> for MechanismTranslation {
+    fn name(&self) -> &'static str {
+        "mechanismtranslation"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        mut request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        let target: Target = call.scratch.get().ok_or_else(|| {
+            Error::new(
+                Code::Internal,
+                "nobody chose the next hop before `mechanismtranslation`",
+            )
+        })?;
+        let hop = target.to_string();
+        let connection = request.connection.get_or_insert_default();
+        request.mechanism_preferences = self.offer(connection, target.is_local())?;
+        let agreed = call.store.get::<Far>().filter(|far| far.target == hop);
+        connection.mechanism = match agreed {
+            Some(far) if connection.state != State::RESELECT_REQUESTED => {
+                MessageField::some(far.mechanism)
+            }
+            Some(_) | None => MessageField::none(),
+        };
+        let answer = next.request(call, request).await?;
+        let mechanism = answer.mechanism.as_option().cloned().ok_or_else(|| {
+            let message = format!(
+                "connection {}: {hop} accepted it without a mechanism",
+                answer.id
+            );
+            Error::new(Code::FailedPrecondition, message)
+        })?;
+        let far = Far {
+            mechanism,
+            target: hop,
+        };
+        call.scratch.put(far.clone());
+        call.store.put(far);
+        Ok(answer)
+    }
+}

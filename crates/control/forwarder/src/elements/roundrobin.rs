@@ -1,0 +1,91 @@
+//! `roundrobin`: tries the candidates in turn until one accepts.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/roundrobin`, where the turn is by a global
+//! counter. Here the order is `discover`'s, by weight and the connection's own key, so that a retry
+//! goes to the same endpoint.
+//! *Where it stands*: after `xconnect`; before the elements that speak to one next hop.
+//! *On Close*: nothing; `connect` knows where the connection went.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
+use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next};
+
+use super::discover::{Candidates, Chosen};
+
+/// How many endpoints one request tries: a caller's patience is used up by more.
+const MAX_TRIES: usize = 8;
+
+/// See the module.
+pub struct RoundRobin(Arc<dyn Directory>);
+
+impl std::fmt::Debug for RoundRobin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RoundRobin")
+    }
+}
+
+impl RoundRobin {
+    /// The element.
+    #[must_use]
+    pub fn new(directory: Arc<dyn Directory>) -> Self {
+        Self(directory)
+    }
+}
+
+/// Whether another endpoint may do what this one did not.
+fn worth_another(error: &Error) -> bool {
+    !matches!(
+        error.code,
+        Code::InvalidArgument | Code::Unauthenticated | Code::DeadlineExceeded | Code::Internal
+    )
+}
+
+#[async_trait]
+impl Element<Connections> for RoundRobin {
+    fn name(&self) -> &'static str {
+        "roundrobin"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        let Candidates(candidates) = call.scratch.get().unwrap_or_default();
+        let mut first_cause = None;
+        for endpoint in candidates.iter().take(MAX_TRIES) {
+            let mut request = request.clone();
+            endpoint.name.clone_into(
+                &mut request
+                    .connection
+                    .get_or_insert_default()
+                    .network_service_endpoint_name,
+            );
+            let answer = match self.0.target(endpoint, call.deadline).await {
+                Ok(target) => {
+                    call.scratch.put(target);
+                    next.request(call, request).await
+                }
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(connection) => {
+                    call.store.put(Chosen(endpoint.name.clone()));
+                    return Ok(connection);
+                }
+                Err(error) => {
+                    tracing::info!(endpoint = endpoint.name, %error, "candidate refused");
+                    let go_on = worth_another(&error);
+                    first_cause.get_or_insert(error);
+                    if !go_on {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(first_cause.unwrap_or_else(|| Error::new(Code::NotFound, "no endpoint to try")))
+    }
+}

@@ -1,0 +1,69 @@
+//! The kernel, as the forwarder needs it: the seam with two implementations, netlink and a model.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
+
+use async_trait::async_trait;
+use nsm_model::mechanism::Vni;
+use nsm_plan::{Changes, KeyDigest, NetnsId, Plan};
+
+/// Descriptors of the namespaces that a plan speaks of.
+pub type Namespaces = BTreeMap<NetnsId, Arc<OwnedFd>>;
+
+/// Why a plan could not be applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// Another device of this node has that VNI and port.
+    #[error("VNI {0} is in use on this node; another one must be chosen")]
+    VniInUse(Vni),
+    /// Somebody else's interface has the name.
+    #[error("{0}")]
+    NameInUse(String),
+    /// The descriptor that came is none of a network namespace.
+    #[error("{0}")]
+    NotANamespace(String),
+    /// Anything else that the kernel refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What a link has carried, as its namespace sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Packets dropped either way.
+    pub drops: u64,
+}
+
+/// A link of a plan has vanished without being undone: its namespace died, or somebody removed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// Whose plan it was in.
+    pub key: KeyDigest,
+}
+
+/// Applies plans to a kernel. A change is all or nothing: what failed is undone before the error.
+#[async_trait]
+pub trait Kernel: Send + Sync {
+    /// Makes the changes.
+    ///
+    /// # Errors
+    /// What the kernel refused; nothing of these changes is left.
+    async fn apply(&self, changes: Changes, namespaces: Namespaces) -> Result<(), KernelError>;
+
+    /// Takes back all of a plan; what is gone already is no error.
+    ///
+    /// # Errors
+    /// What could not be taken back.
+    async fn undo(&self, plan: Plan) -> Result<(), KernelError>;
+
+    /// What the links of a plan have carried, one for each end, the client's first where both are
+    /// here.
+    async fn counters(&self, plan: &Plan) -> Vec<Counters>;
+}

@@ -1,0 +1,142 @@
+//! The forwarder's list, and what runs beside it.
+
+use std::{net::IpAddr, sync::Arc};
+
+use nsm_chain::{
+    Chain, Connections, Directory, Tasks, Tokens, Transport,
+    begin::Begin,
+    elements::{
+        Authorize, Connect, Monitor, RecvFd, Relay, Table, Timeout, UpdatePath, UpdateToken,
+    },
+    follow::Follower,
+};
+use nsm_model::ids::Secret;
+
+use crate::{
+    Kernel, Vnis,
+    elements::{Discover, Lives, MechanismTranslation, Mechanisms, Policy, RoundRobin, Xconnect},
+};
+
+/// What a forwarder is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its stable name: role and node.
+    pub name: String,
+    /// Our end of tunnels.
+    pub tunnel_ip: IpAddr,
+    /// Their UDP port (IANA's for VXLAN is 4789).
+    pub vxlan_port: u16,
+    /// The MTU of the link that tunnels leave through, bytes.
+    pub underlay_mtu: u32,
+    /// Refuse to carry IP payload between nodes unencrypted.
+    pub require_encryption: bool,
+}
+
+/// What a forwarder stands on.
+#[derive(Clone)]
+pub struct Parts {
+    /// Derives connection ids.
+    pub secret: Secret,
+    /// Makes and checks tokens.
+    pub tokens: Arc<dyn Tokens>,
+    /// Reaches next hops.
+    pub transport: Arc<dyn Transport>,
+    /// Looks services and endpoints up, at the node's manager.
+    pub directory: Arc<dyn Directory>,
+    /// Makes interfaces.
+    pub kernel: Arc<dyn Kernel>,
+    /// What watchers see.
+    pub table: Arc<dyn Table>,
+    /// Owns what runs in the background.
+    pub tasks: Tasks,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+/// A forwarder: its list and its connections.
+#[derive(Debug, Clone)]
+pub struct Forwarder {
+    /// The list.
+    pub chain: Chain<Connections>,
+    /// Connections with interfaces on this node.
+    pub lives: Arc<Lives>,
+    /// VNIs in use.
+    pub vnis: Arc<Vnis>,
+}
+
+impl Forwarder {
+    /// The role.
+    #[must_use]
+    pub fn new(config: &Config, parts: &Parts) -> Self {
+        let vnis = Arc::new(Vnis::default());
+        let lives = Arc::new(Lives::default());
+        let chain = list(config, parts, &vnis, &lives);
+        Self { chain, lives, vnis }
+    }
+}
+
+/// The forwarder, in request order.
+fn list(
+    config: &Config,
+    parts: &Parts,
+    vnis: &Arc<Vnis>,
+    lives: &Arc<Lives>,
+) -> Chain<Connections> {
+    let Parts {
+        secret,
+        tokens,
+        transport,
+        directory,
+        kernel,
+        table,
+        tasks,
+    } = parts.clone();
+    let follower = Follower::new(
+        &config.name,
+        transport.clone(),
+        tasks.clone(),
+        Arc::new(Relay(table.clone())),
+    );
+    let policy = Policy {
+        tunnel_ip: config.tunnel_ip,
+        port: config.vxlan_port,
+        underlay_mtu: config.underlay_mtu,
+        require_encryption: config.require_encryption,
+    };
+    Chain::new(vec![
+        // Whose connection it is, by an id that only we could have given.
+        Box::new(UpdatePath::new(&config.name, secret, tokens.own_id())),
+        // One at a time for each connection.
+        Box::new(Begin::new(tasks.clone())),
+        // The caller's token into the path, ours as well.
+        Box::new(UpdateToken::new(tokens.clone())),
+        // Nothing happens for a caller who has not proved the path.
+        Box::new(Authorize::new(tokens.clone())),
+        // What is not refreshed ends.
+        Box::new(Timeout::new(tokens.clone(), tasks.clone())),
+        // Whoever watches sees what became of it.
+        Box::new(Monitor::new(table, follower)),
+        // The namespaces that the mechanisms speak of.
+        Box::new(RecvFd),
+        // Which endpoints may serve it.
+        Box::new(Discover::new(directory.clone(), tokens)),
+        // How it reaches the caller.
+        Box::new(Mechanisms::new(
+            vnis.clone(),
+            config.tunnel_ip,
+            config.vxlan_port,
+        )),
+        // On the way back: both sides become interfaces.
+        Box::new(Xconnect::new(kernel, vnis.clone(), lives.clone())),
+        // The candidates in turn.
+        Box::new(RoundRobin::new(directory)),
+        // What the next hop is offered.
+        Box::new(MechanismTranslation::new(policy)),
+        // There.
+        Box::new(Connect::new(transport, tasks)),
+    ])
+}
