@@ -7,8 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod context;
 pub mod ids;
 pub mod ifname;
+pub mod ipam;
 pub mod labels;
 pub mod mechanism;
 pub mod name;

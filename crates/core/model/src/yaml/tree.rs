@@ -46,20 +46,21 @@ pub(crate) fn documents(source: &str) -> Result<Vec<Node>, YamlError> {
     };
     let mut documents = Vec::new();
     while let Some((event, span)) = reader.next()? {
-        match event {
-            Event::Scalar(..)
-            | Event::SequenceStart(..)
-            | Event::MappingStart(..)
-            | Event::Alias(_) => {
-                let node = reader.node(event, span, 0)?;
-                if !node.is_null() {
-                    documents.push(node);
-                }
+        if begins_node(&event) {
+            let node = reader.node(event, span, 0)?;
+            if !node.is_null() {
+                documents.push(node);
             }
-            _ => {}
         }
     }
     Ok(documents)
+}
+
+fn begins_node(event: &Event<'_>) -> bool {
+    matches!(
+        event,
+        Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_)
+    )
 }
 
 struct Reader<'s> {
@@ -99,17 +100,22 @@ impl<'s> Reader<'s> {
                 format!("more than {MAX_DEPTH} levels of nesting"),
             ));
         }
-        let (value, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => (
+        let (value, anchor) = if let Event::Scalar(text, style, anchor, _) = event {
+            let text = text.into_owned();
+            (
                 Value::Scalar {
-                    text: text.into_owned(),
+                    text,
                     plain: style == ScalarStyle::Plain,
                 },
                 anchor,
-            ),
-            Event::SequenceStart(_, anchor, _) => (self.list(line, depth)?, anchor),
-            Event::MappingStart(_, anchor, _) => (self.map(line, depth)?, anchor),
-            _ => (Value::List(Vec::new()), 1),
+            )
+        } else if let Event::SequenceStart(_, anchor, _) = event {
+            (self.list(line, depth)?, anchor)
+        } else if let Event::MappingStart(_, anchor, _) = event {
+            (self.map(line, depth)?, anchor)
+        } else {
+            // What is left is an alias; it is refused like the anchor it refers to.
+            (Value::List(Vec::new()), 1)
         };
         if anchor != 0 {
             return Err(YamlError::new(
