@@ -61,6 +61,16 @@ pub enum IpamError {
     /// Brackets that do not match.
     #[error("prefix groups {0:?}: brackets do not match: write [172.16.1.0/24],[fd00::/64]")]
     Brackets(String),
+    /// A list of the message beyond its limit.
+    #[error("{field} has {entries} entries, at most {most} are read")]
+    TooLong {
+        /// The field of the message.
+        field: &'static str,
+        /// How many there are.
+        entries: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// More than [`MAX_LEASES`].
     #[error("{MAX_LEASES} connections hold addresses already")]
     TooMany,

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod context;
+pub mod filter;
 pub mod ids;
 pub mod ifname;
 pub mod ipam;

@@ -8,6 +8,12 @@ use nsm_api::connectioncontext::IPContext;
 use super::groups::prefix;
 use super::{IpamError, Pair, Pool};
 
+/// Addresses of a side that are looked at, and prefixes that are excluded, at most: a client has a
+/// pair a family, and a cluster a few dozen ranges; the pairs tried are the square of the first.
+pub(super) const MAX_WANTED: usize = 64;
+/// See [`MAX_WANTED`].
+pub(super) const MAX_EXCLUDED: usize = 1024;
+
 /// The exclusions of a Request and the addresses that it asks to keep.
 pub(super) struct Wanted {
     src: Vec<IpAddr>,
@@ -17,17 +23,23 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn parse(context: &IPContext) -> Result<Self, IpamError> {
-        let prefixes = |field, texts: &[String]| {
-            texts
-                .iter()
-                .map(|t| prefix(field, t))
-                .collect::<Result<Vec<_>, _>>()
-        };
         let addresses = |nets: Vec<IpNet>| nets.into_iter().map(|net| net.addr()).collect();
         Ok(Self {
-            src: addresses(prefixes("ip_context.src_ip_addrs", &context.src_ip_addrs)?),
-            dst: addresses(prefixes("ip_context.dst_ip_addrs", &context.dst_ip_addrs)?),
-            excluded: prefixes("ip_context.excluded_prefixes", &context.excluded_prefixes)?,
+            src: addresses(prefixes(
+                "ip_context.src_ip_addrs",
+                &context.src_ip_addrs,
+                MAX_WANTED,
+            )?),
+            dst: addresses(prefixes(
+                "ip_context.dst_ip_addrs",
+                &context.dst_ip_addrs,
+                MAX_WANTED,
+            )?),
+            excluded: prefixes(
+                "ip_context.excluded_prefixes",
+                &context.excluded_prefixes,
+                MAX_EXCLUDED,
+            )?,
         })
     }
 
@@ -51,4 +63,15 @@ impl Wanted {
             .into_iter()
             .find(|pair| self.allows(pair) && pool.has_pair(pair))
     }
+}
+
+fn prefixes(field: &'static str, texts: &[String], most: usize) -> Result<Vec<IpNet>, IpamError> {
+    if texts.len() > most {
+        return Err(IpamError::TooLong {
+            field,
+            entries: texts.len(),
+            most,
+        });
+    }
+    texts.iter().map(|text| prefix(field, text)).collect()
 }

@@ -196,20 +196,24 @@ impl<'a> Fields<'a> {
         name: &'static str,
         example: &str,
     ) -> Result<&'a Node, YamlError> {
-        let line = self.entry(name).map_or(self.line, |(key, _)| key.line);
+        let entry = self.entry(name);
+        let line = entry.map_or(self.line, |(key, _)| key.line);
         let what = self.what;
-        self.get(name).ok_or_else(|| {
-            // A mistyped name explains a missing one better than the missing one does.
-            let typed = self
-                .entries
-                .iter()
-                .find(|(k, _)| hint::nearest(&k.text, &[name]).is_some() && k.text != name);
-            match typed {
-                Some((key, _)) => unknown(what, key, &[name]),
-                None => YamlError::new(line, format!("{what} has no {name:?}"))
-                    .hint(format!("{name}: {example}")),
-            }
-        })
+        entry
+            .map(|(_, node)| node)
+            .filter(|node| !node.is_null())
+            .ok_or_else(|| {
+                // A mistyped name explains a missing one better than the missing one does.
+                let typed = self
+                    .entries
+                    .iter()
+                    .find(|(k, _)| hint::nearest(&k.text, &[name]).is_some() && k.text != name);
+                match typed {
+                    Some((key, _)) => unknown(what, key, &[name]),
+                    None => YamlError::new(line, format!("{what} has no {name:?}"))
+                        .hint(format!("{name}: {example}")),
+                }
+            })
     }
 
     /// Fails on the first entry that was not asked for.
