@@ -2,13 +2,19 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod ca;
+pub mod client;
 pub mod codec;
+mod guard;
 pub mod identity;
 pub mod svid;
 pub mod tls;
 pub mod token;
+pub mod token_cache;
 
+pub use client::{Workload, WorkloadError};
+pub use guard::TaskGuard;
 pub use identity::{Bundles, Identity, IdentityPublisher, IdentitySource};
 
 #[rustfmt::skip]

@@ -86,6 +86,11 @@ pub(crate) fn not_after(der: &[u8]) -> Result<SystemTime, SvidError> {
     Ok(system_time(parse(der)?.validity().not_after.timestamp()))
 }
 
+/// The bits of a certificate's public key.
+pub(crate) fn public_key(der: &[u8]) -> Result<Vec<u8>, SvidError> {
+    Ok(parse(der)?.public_key().subject_public_key.data.to_vec())
+}
+
 /// The common name of a certificate's subject; ours mark the intermediate of a node by it.
 pub(crate) fn common_name(der: &[u8]) -> Result<Option<String>, SvidError> {
     let certificate = parse(der)?;

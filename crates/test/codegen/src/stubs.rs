@@ -109,6 +109,7 @@ const STUBS: [Stub; 7] = [
         methods: &[
             ("join", "Join", "crate::authority_api::JoinRequest", "crate::authority_api::JoinResponse", Unary),
             ("renew", "Renew", "crate::authority_api::JoinRequest", "crate::authority_api::JoinResponse", Unary),
+            ("mint_jwt", "MintJwt", "crate::authority_api::MintJwtRequest", "crate::authority_api::MintJwtResponse", Unary),
         ],
     },
 ];

@@ -1,16 +1,20 @@
 //! The certificates that the built-in authority makes, and who may sign them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use nsm_model::spiffe::{SpiffeId, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::pki_types::CertificateDer;
 
 use super::CaError;
+use crate::{Bundles, Identity, svid};
 
 /// Certificates begin this much in the past, so that a peer whose clock is a little slow accepts them.
 const BACKDATE: Duration = Duration::from_secs(60);
@@ -57,7 +61,10 @@ impl Issuer {
         chain: Vec<CertificateDer<'static>>,
         key: KeyPair,
     ) -> Result<Self, CaError> {
-        let not_after = crate::svid::not_after(certificate)?;
+        if svid::public_key(certificate)? != key.public_key_raw() {
+            return Err(CaError::KeyMismatch);
+        }
+        let not_after = svid::not_after(certificate)?;
         Ok(Self {
             chain,
             not_after,
@@ -68,6 +75,18 @@ impl Issuer {
     /// The end of this issuer's own life, which cuts that of all it signs.
     pub(crate) fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// A new key and certificate for `id`.
+    pub(crate) fn identity(
+        &self,
+        id: &SpiffeId,
+        until: SystemTime,
+        bundles: Bundles,
+    ) -> Result<Arc<Identity>, CaError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let chain = self.leaf(id, &key, until)?;
+        Ok(Identity::new(chain, key.serialize_der(), bundles)?)
     }
 
     /// A workload's certificate with the chain that it presents; `until` is cut to the issuer's life.
@@ -114,13 +133,18 @@ impl Issuer {
     }
 }
 
+/// The common name of a root.
+pub(crate) fn root_name(domain: &TrustDomain) -> String {
+    format!("{domain} root")
+}
+
 /// The self-signed certificate of a trust domain.
 pub(crate) fn self_signed(
     domain: &TrustDomain,
     key: &KeyPair,
     until: SystemTime,
 ) -> Result<CertificateDer<'static>, CaError> {
-    let mut params = params(Some(&format!("{domain} root")), until)?;
+    let mut params = params(Some(&root_name(domain)), until)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let uri = format!("spiffe://{domain}");

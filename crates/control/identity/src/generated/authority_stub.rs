@@ -137,6 +137,30 @@ pub mod authority_client {
                 .insert(GrpcMethod::new("nsm.authority.Authority", "Renew"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn mint_jwt(
+            &mut self,
+            request: impl tonic::IntoRequest<crate::authority_api::MintJwtRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::authority_api::MintJwtResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::BuffaCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nsm.authority.Authority/MintJwt",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nsm.authority.Authority", "MintJwt"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -164,6 +188,13 @@ pub mod authority_server {
             request: tonic::Request<crate::authority_api::JoinRequest>,
         ) -> std::result::Result<
             tonic::Response<crate::authority_api::JoinResponse>,
+            tonic::Status,
+        >;
+        async fn mint_jwt(
+            &self,
+            request: tonic::Request<crate::authority_api::MintJwtRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::authority_api::MintJwtResponse>,
             tonic::Status,
         >;
     }
@@ -318,6 +349,51 @@ pub mod authority_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RenewSvc(inner);
+                        let codec = crate::codec::BuffaCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nsm.authority.Authority/MintJwt" => {
+                    #[allow(non_camel_case_types)]
+                    struct MintJwtSvc<T: Authority>(pub Arc<T>);
+                    impl<
+                        T: Authority,
+                    > tonic::server::UnaryService<crate::authority_api::MintJwtRequest>
+                    for MintJwtSvc<T> {
+                        type Response = crate::authority_api::MintJwtResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::authority_api::MintJwtRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authority>::mint_jwt(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MintJwtSvc(inner);
                         let codec = crate::codec::BuffaCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -143,6 +143,8 @@ pub struct JoinResponse {
     pub bundle: ::buffa::alloc::vec::Vec<::buffa::alloc::vec::Vec<u8>>,
     /// Field 3: `trust_domain`
     pub trust_domain: ::buffa::alloc::string::String,
+    /// Field 4: `jwt_keys`
+    pub jwt_keys: ::buffa::alloc::vec::Vec<u8>,
     #[doc(hidden)]
     pub __buffa_unknown_fields: ::buffa::UnknownFields,
 }
@@ -152,6 +154,7 @@ impl ::core::fmt::Debug for JoinResponse {
             .field("chain", &self.chain)
             .field("bundle", &self.bundle)
             .field("trust_domain", &self.trust_domain)
+            .field("jwt_keys", &self.jwt_keys)
             .finish()
     }
 }
@@ -191,6 +194,9 @@ impl ::buffa::Message for JoinResponse {
         if !self.trust_domain.is_empty() {
             size += 1u64 + ::buffa::types::string_encoded_len(&self.trust_domain) as u64;
         }
+        if !self.jwt_keys.is_empty() {
+            size += 1u64 + ::buffa::types::bytes_encoded_len(&self.jwt_keys) as u64;
+        }
         size += self.__buffa_unknown_fields.encoded_len() as u64;
         ::buffa::saturate_size(size)
     }
@@ -209,6 +215,9 @@ impl ::buffa::Message for JoinResponse {
         }
         if !self.trust_domain.is_empty() {
             ::buffa::types::put_string_field(3u32, &self.trust_domain, buf);
+        }
+        if !self.jwt_keys.is_empty() {
+            ::buffa::types::put_shared_bytes_field(4u32, &self.jwt_keys, buf);
         }
         self.__buffa_unknown_fields.write_to(buf);
     }
@@ -252,6 +261,13 @@ impl ::buffa::Message for JoinResponse {
                 )?;
                 ::buffa::types::merge_string(&mut self.trust_domain, buf)?;
             }
+            4u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::types::merge_bytes(&mut self.jwt_keys, buf)?;
+            }
             _ => {
                 self.__buffa_unknown_fields
                     .push(::buffa::encoding::decode_unknown_field(tag, buf, ctx)?);
@@ -263,11 +279,227 @@ impl ::buffa::Message for JoinResponse {
         self.chain.clear();
         self.bundle.clear();
         self.trust_domain.clear();
+        self.jwt_keys.clear();
         self.__buffa_unknown_fields.clear();
     }
 }
 impl ::buffa::ExtensionSet for JoinResponse {
     const PROTO_FQN: &'static str = "nsm.authority.JoinResponse";
+    fn unknown_fields(&self) -> &::buffa::UnknownFields {
+        &self.__buffa_unknown_fields
+    }
+    fn unknown_fields_mut(&mut self) -> &mut ::buffa::UnknownFields {
+        &mut self.__buffa_unknown_fields
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct MintJwtRequest {
+    /// Field 1: `spiffe_id`
+    pub spiffe_id: ::buffa::alloc::string::String,
+    /// Field 2: `audience`
+    pub audience: ::buffa::alloc::vec::Vec<::buffa::alloc::string::String>,
+    #[doc(hidden)]
+    pub __buffa_unknown_fields: ::buffa::UnknownFields,
+}
+impl ::core::fmt::Debug for MintJwtRequest {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("MintJwtRequest")
+            .field("spiffe_id", &self.spiffe_id)
+            .field("audience", &self.audience)
+            .finish()
+    }
+}
+impl MintJwtRequest {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/nsm.authority.MintJwtRequest";
+}
+::buffa::impl_default_instance!(MintJwtRequest);
+impl ::buffa::MessageName for MintJwtRequest {
+    const PACKAGE: &'static str = "nsm.authority";
+    const NAME: &'static str = "MintJwtRequest";
+    const FULL_NAME: &'static str = "nsm.authority.MintJwtRequest";
+    const TYPE_URL: &'static str = "type.googleapis.com/nsm.authority.MintJwtRequest";
+}
+impl ::buffa::Message for MintJwtRequest {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if !self.spiffe_id.is_empty() {
+            size += 1u64 + ::buffa::types::string_encoded_len(&self.spiffe_id) as u64;
+        }
+        for v in &self.audience {
+            size += 1u64 + ::buffa::types::string_encoded_len(v) as u64;
+        }
+        size += self.__buffa_unknown_fields.encoded_len() as u64;
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if !self.spiffe_id.is_empty() {
+            ::buffa::types::put_string_field(1u32, &self.spiffe_id, buf);
+        }
+        for v in &self.audience {
+            ::buffa::types::put_string_field(2u32, v, buf);
+        }
+        self.__buffa_unknown_fields.write_to(buf);
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::types::merge_string(&mut self.spiffe_id, buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let __elem = ::buffa::types::decode_string(buf)?;
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&__elem),
+                )?;
+                self.audience.push(__elem);
+            }
+            _ => {
+                self.__buffa_unknown_fields
+                    .push(::buffa::encoding::decode_unknown_field(tag, buf, ctx)?);
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.spiffe_id.clear();
+        self.audience.clear();
+        self.__buffa_unknown_fields.clear();
+    }
+}
+impl ::buffa::ExtensionSet for MintJwtRequest {
+    const PROTO_FQN: &'static str = "nsm.authority.MintJwtRequest";
+    fn unknown_fields(&self) -> &::buffa::UnknownFields {
+        &self.__buffa_unknown_fields
+    }
+    fn unknown_fields_mut(&mut self) -> &mut ::buffa::UnknownFields {
+        &mut self.__buffa_unknown_fields
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct MintJwtResponse {
+    /// Field 1: `svid`
+    pub svid: ::buffa::alloc::string::String,
+    #[doc(hidden)]
+    pub __buffa_unknown_fields: ::buffa::UnknownFields,
+}
+impl ::core::fmt::Debug for MintJwtResponse {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("MintJwtResponse").field("svid", &self.svid).finish()
+    }
+}
+impl MintJwtResponse {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/nsm.authority.MintJwtResponse";
+}
+::buffa::impl_default_instance!(MintJwtResponse);
+impl ::buffa::MessageName for MintJwtResponse {
+    const PACKAGE: &'static str = "nsm.authority";
+    const NAME: &'static str = "MintJwtResponse";
+    const FULL_NAME: &'static str = "nsm.authority.MintJwtResponse";
+    const TYPE_URL: &'static str = "type.googleapis.com/nsm.authority.MintJwtResponse";
+}
+impl ::buffa::Message for MintJwtResponse {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if !self.svid.is_empty() {
+            size += 1u64 + ::buffa::types::string_encoded_len(&self.svid) as u64;
+        }
+        size += self.__buffa_unknown_fields.encoded_len() as u64;
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if !self.svid.is_empty() {
+            ::buffa::types::put_string_field(1u32, &self.svid, buf);
+        }
+        self.__buffa_unknown_fields.write_to(buf);
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::types::merge_string(&mut self.svid, buf)?;
+            }
+            _ => {
+                self.__buffa_unknown_fields
+                    .push(::buffa::encoding::decode_unknown_field(tag, buf, ctx)?);
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.svid.clear();
+        self.__buffa_unknown_fields.clear();
+    }
+}
+impl ::buffa::ExtensionSet for MintJwtResponse {
+    const PROTO_FQN: &'static str = "nsm.authority.MintJwtResponse";
     fn unknown_fields(&self) -> &::buffa::UnknownFields {
         &self.__buffa_unknown_fields
     }

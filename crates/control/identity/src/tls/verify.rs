@@ -92,28 +92,33 @@ impl fmt::Debug for VerifyError {
     }
 }
 
-/// What to tell the operator about a failed handshake: the refusal if it is ours, else the error's own text.
+/// What to tell the operator about a failed handshake: why a certificate was refused, else the error's own text.
 pub fn explain(error: &(dyn StdError + 'static)) -> String {
-    refusal(error).map_or_else(|| error.to_string(), ToString::to_string)
+    inner(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The reason inside a TLS or I/O error, when it is one of ours.
 pub fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a VerifyError> {
-    if let Some(error) = error.downcast_ref::<VerifyError>() {
+    inner(error)?.downcast_ref()
+}
+
+/// What a verifier said, below the layers of rustls and std.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    if error.is::<VerifyError>() {
         return Some(error);
     }
     if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))) =
         error.downcast_ref::<rustls::Error>()
     {
-        return inner.downcast_ref::<VerifyError>();
+        return Some(&**inner);
     }
-    if let Some(inner) = error
+    let io = error
         .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref)
-    {
-        return refusal(inner);
+        .and_then(std::io::Error::get_ref);
+    match io {
+        Some(wrapped) => inner(wrapped),
+        None => error.source().and_then(inner),
     }
-    error.source().and_then(refusal)
 }
 
 /// Verifies a chain at `now` against the bundle of the leaf's own trust domain.

@@ -1,0 +1,365 @@
+//! A node's side of the authority: joining, renewing, and the state that it keeps on disk.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use hyper_util::rt::TokioIo;
+use rcgen::KeyPair;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+use webpki::KeyUsage;
+
+use super::{
+    CaError,
+    authority::AUTHORITY_PATH,
+    dir::SecretDir,
+    join_token::{Fingerprint, JoinToken, fingerprint},
+    pem,
+    root::Grant,
+};
+use crate::{
+    Bundles, Identity, IdentitySource,
+    authority_api::{JoinRequest, JoinResponse, MintJwtRequest},
+    authority_stub::authority_client::AuthorityClient,
+    svid::Leaf,
+    tls::{self, Expect},
+};
+
+/// One call, handshake included; the authority does nothing slow.
+const CALL: Duration = Duration::from_secs(10);
+
+const STATE_FILE: &str = "node.json";
+
+/// How a node comes to its intermediate.
+#[derive(Clone, Debug)]
+pub struct JoinConfig {
+    /// The node's name, as in the join token.
+    pub node: String,
+    /// Where the intermediate and its key are kept (mode 0700).
+    pub directory: PathBuf,
+    /// The authority.
+    pub authority: SocketAddr,
+    /// The authority's roots in PEM; without it the token's fingerprint is trusted.
+    pub bundle: Option<Vec<u8>>,
+    /// Needed the first time, and after the node was off for longer than its intermediate lives.
+    pub token: Option<JoinToken>,
+}
+
+/// The authority as seen from a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote {
+    address: SocketAddr,
+    node: String,
+}
+
+impl Remote {
+    pub(crate) fn new(config: &JoinConfig) -> Self {
+        Self {
+            address: config.authority,
+            node: config.node.clone(),
+        }
+    }
+
+    /// The first grant, for a join token.
+    pub(crate) async fn join(
+        &self,
+        token: &JoinToken,
+        bundle: Option<&[u8]>,
+        request: Vec<u8>,
+    ) -> Result<Grant, CaError> {
+        let trust = match bundle {
+            Some(text) => Trust::Roots(pem::decode(text).map_err(|reason| CaError::BadFile {
+                name: "bundle",
+                reason,
+            })?),
+            None => Trust::Fingerprint(token.fingerprint),
+        };
+        let mut client = self.client(joining_config(trust)?).await?;
+        let message = JoinRequest {
+            node: self.node.clone(),
+            join_token: token.reveal(),
+            certificate_request: request,
+            ..Default::default()
+        };
+        let response = self.timed(client.join(message)).await?;
+        self.grant(response)
+    }
+
+    /// A later grant, as the node that it is.
+    pub(crate) async fn renew(
+        &self,
+        own: Arc<Identity>,
+        request: Vec<u8>,
+    ) -> Result<Grant, CaError> {
+        let mut client = self.client(renewing_config(own)?).await?;
+        let message = JoinRequest {
+            node: self.node.clone(),
+            certificate_request: request,
+            ..Default::default()
+        };
+        let response = self.timed(client.renew(message)).await?;
+        self.grant(response)
+    }
+
+    pub(crate) async fn mint_jwt(
+        &self,
+        own: Arc<Identity>,
+        spiffe_id: String,
+        audience: Vec<String>,
+    ) -> Result<String, CaError> {
+        let mut client = self.client(renewing_config(own)?).await?;
+        let message = MintJwtRequest {
+            spiffe_id,
+            audience,
+            ..Default::default()
+        };
+        Ok(self.timed(client.mint_jwt(message)).await?.svid)
+    }
+
+    async fn client(&self, config: ClientConfig) -> Result<AuthorityClient<Channel>, CaError> {
+        let address = self.address;
+        let connector = TlsConnector::from(Arc::new(config));
+        let connect = tower::service_fn(move |_: Uri| {
+            let connector = connector.clone();
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                Ok::<_, std::io::Error>(TokioIo::new(
+                    connector.connect(tls::server_name(), stream).await?,
+                ))
+            }
+        });
+        let endpoint = Endpoint::from_static("http://authority").connect_timeout(CALL);
+        let channel = endpoint.connect_with_connector(connect).await;
+        Ok(AuthorityClient::new(
+            channel.map_err(|error| self.error(cause(&error)))?,
+        ))
+    }
+
+    async fn timed<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, CaError> {
+        match tokio::time::timeout(CALL, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.error(status.message().to_owned())),
+            Err(_) => Err(self.error(format!("no answer within {CALL:?}"))),
+        }
+    }
+
+    fn grant(&self, response: JoinResponse) -> Result<Grant, CaError> {
+        let domain = response.trust_domain.parse();
+        Ok(Grant {
+            domain: domain
+                .map_err(|error: nsm_model::spiffe::SpiffeError| self.error(error.to_string()))?,
+            chain: response
+                .chain
+                .into_iter()
+                .map(CertificateDer::from)
+                .collect(),
+            roots: response
+                .bundle
+                .into_iter()
+                .map(CertificateDer::from)
+                .collect(),
+            jwks: response.jwt_keys,
+        })
+    }
+
+    fn error(&self, reason: String) -> CaError {
+        CaError::Authority {
+            address: self.address,
+            reason,
+        }
+    }
+}
+
+/// The deepest cause; a refused certificate in its own words.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    tls::explain(cause)
+}
+
+fn renewing_config(own: Arc<Identity>) -> Result<ClientConfig, CaError> {
+    let authority = Expect::Check(Arc::new(|id| id.path() == AUTHORITY_PATH));
+    Ok(tls::client_config(&IdentitySource::fixed(own), authority)?)
+}
+
+fn joining_config(trust: Trust) -> Result<ClientConfig, CaError> {
+    let mut config = ClientConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(rustls::ALL_VERSIONS)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(trust))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![tls::ALPN_H2.to_vec()];
+    config.enable_sni = false;
+    Ok(config)
+}
+
+/// How a node that has nothing yet knows the authority.
+#[derive(Debug)]
+enum Trust {
+    Roots(Vec<CertificateDer<'static>>),
+    Fingerprint(Fingerprint),
+}
+
+impl Trust {
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let error = |text: String| {
+            let inner = Box::<dyn std::error::Error + Send + Sync>::from(text);
+            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::from(inner))))
+        };
+        let roots = match self {
+            Self::Roots(roots) => roots.clone(),
+            Self::Fingerprint(known) => {
+                let root = chain
+                    .iter()
+                    .find(|certificate| fingerprint(certificate) == *known);
+                let refused = || {
+                    error(
+                        "its root is not the one whose fingerprint is in the join token".to_owned(),
+                    )
+                };
+                vec![root.ok_or_else(refused)?.clone().into_owned()]
+            }
+        };
+        let id = Leaf::parse(leaf).map_err(|e| error(e.to_string()))?.id;
+        let bundles = Bundles::from([(id.trust_domain(), roots)]);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        tls::verify_chain(&bundles, leaf, chain, KeyUsage::server_auth(), now)
+            .map_err(|e| error(e.to_string()))?;
+        if id.path() == AUTHORITY_PATH {
+            Ok(())
+        } else {
+            Err(error(format!("{id} is not an authority")))
+        }
+    }
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.check(end_entity, intermediates, now)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &tls::provider().signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &tls::provider().signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        tls::provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// A grant and its key as one file, so that a crash leaves a matching pair.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    node: String,
+    trust_domain: String,
+    key: String,
+    chain: String,
+    bundle: String,
+    jwt_keys: String,
+}
+
+pub(crate) fn save(
+    dir: &SecretDir,
+    node: &str,
+    grant: &Grant,
+    key: &KeyPair,
+) -> Result<(), CaError> {
+    let state = State {
+        node: node.to_owned(),
+        trust_domain: grant.domain.to_string(),
+        key: key.serialize_pem(),
+        chain: pem::encode(&grant.chain),
+        bundle: pem::encode(&grant.roots),
+        jwt_keys: String::from_utf8_lossy(&grant.jwks).into_owned(),
+    };
+    let text = serde_json::to_vec_pretty(&state).map_err(|error| bad_state(error.to_string()))?;
+    Ok(dir.write(STATE_FILE, &text)?)
+}
+
+/// The grant of an earlier run; `None` when there is none for this node.
+pub(crate) fn restore(dir: &SecretDir, node: &str) -> Result<Option<(Grant, KeyPair)>, CaError> {
+    let Some(text) = dir.read(STATE_FILE)? else {
+        return Ok(None);
+    };
+    let state: State =
+        serde_json::from_slice(&text).map_err(|error| bad_state(error.to_string()))?;
+    if state.node != node {
+        return Err(bad_state(format!(
+            "it belongs to node {:?}, not {node:?}",
+            state.node
+        )));
+    }
+    let domain = state.trust_domain.parse();
+    let grant = Grant {
+        domain: domain
+            .map_err(|error: nsm_model::spiffe::SpiffeError| bad_state(error.to_string()))?,
+        chain: pem::decode(state.chain.as_bytes()).map_err(bad_state)?,
+        roots: pem::decode(state.bundle.as_bytes()).map_err(bad_state)?,
+        jwks: state.jwt_keys.into_bytes(),
+    };
+    Ok(Some((grant, KeyPair::from_pem(&state.key)?)))
+}
+
+fn bad_state(reason: String) -> CaError {
+    CaError::BadFile {
+        name: STATE_FILE,
+        reason,
+    }
+}

@@ -1,0 +1,326 @@
+//! The consumer of the SPIFFE Workload API: SPIRE's agent or ours.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nsm_model::spiffe::TrustDomain;
+use tonic::{Code, Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
+
+use crate::{
+    Bundles, Identity, IdentityPublisher, IdentitySource,
+    address::{AddressError, AgentAddress},
+    guard::{Backoff, TaskGuard},
+    identity::IdentityError,
+    svid,
+    workload::{X509SVIDRequest, X509SVIDResponse, client::SpiffeWorkloadAPIClient},
+};
+
+/// The first pause after a refusal: a process often starts a moment before its entry is known.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest pause while starting: nobody should wait longer than this for an agent that has come.
+const STARTUP_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// The longest pause while the agent is away: the SVID in hand lasts for minutes at least.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A connection attempt and the first answer together; a local agent needs milliseconds.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Federated domains with large bundles fit; more is not an SVID response.
+const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why no identity was had.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkloadError {
+    /// The address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Nobody there.
+    #[error(
+        "cannot reach the SPIFFE agent at {address}: {reason}; start it, or correct SPIFFE_ENDPOINT_SOCKET"
+    )]
+    Unreachable {
+        /// Where.
+        address: AgentAddress,
+        /// From the system.
+        reason: String,
+    },
+    /// The agent does not know this process.
+    #[error(
+        "the SPIFFE agent at {address} has no identity for this process: {reason}; add an entry whose selectors match it (uid {uid}, pid {pid})"
+    )]
+    Refused {
+        /// Where.
+        address: AgentAddress,
+        /// The agent's words.
+        reason: String,
+        /// Of this process.
+        uid: u32,
+        /// Of this process.
+        pid: u32,
+    },
+    /// Another gRPC error.
+    #[error("the SPIFFE agent at {address} failed: {reason}")]
+    Agent {
+        /// Where.
+        address: AgentAddress,
+        /// The agent's words.
+        reason: String,
+    },
+    /// What it sent is unusable.
+    #[error("the SPIFFE agent at {address} sent an unusable SVID: {reason}")]
+    Svid {
+        /// Where.
+        address: AgentAddress,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing within the start-up deadline.
+    #[error("no identity after {waited:?}: {last}")]
+    Startup {
+        /// How long.
+        waited: Duration,
+        /// The last attempt.
+        last: Box<WorkloadError>,
+    },
+}
+
+/// An identity that follows its agent; dropping it ends the following.
+#[derive(Debug)]
+pub struct Workload {
+    source: IdentitySource,
+    _task: TaskGuard,
+}
+
+impl Workload {
+    /// Fetches the default SVID from the agent at `address` (`unix:///path` or `tcp://ip:port`), trying until
+    /// `startup` has passed, and follows its rotations from then on.
+    pub async fn connect(address: &str, startup: Duration) -> Result<Self, WorkloadError> {
+        let address: AgentAddress = address.parse()?;
+        let begin = Instant::now();
+        let mut backoff = Backoff::new(FIRST_PAUSE, STARTUP_PAUSE_MAX);
+        let (stream, first) = loop {
+            match open(&address).await {
+                Ok(opened) => break opened,
+                Err(last) if begin.elapsed() >= startup => {
+                    return Err(WorkloadError::Startup {
+                        waited: begin.elapsed(),
+                        last: Box::new(last),
+                    });
+                }
+                Err(error) => tracing::debug!(%error, "no identity yet"),
+            }
+            backoff.sleep_until(begin + startup).await;
+        };
+        tracing::info!(id = %first.id(), agent = %address, "identity received");
+        let (publisher, source) = IdentitySource::channel(first);
+        let follower = Follower {
+            address,
+            publisher,
+            current: source.clone(),
+        };
+        Ok(Self {
+            source,
+            _task: TaskGuard::spawn(follower.run(stream)),
+        })
+    }
+
+    /// The identity, current and future.
+    pub fn source(&self) -> IdentitySource {
+        self.source.clone()
+    }
+}
+
+/// A request with the metadata that the Workload API demands against forged cross-site calls.
+pub fn request<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("workload.spiffe.io", MetadataValue::from_static("true"));
+    request
+}
+
+struct Follower {
+    address: AgentAddress,
+    publisher: IdentityPublisher,
+    current: IdentitySource,
+}
+
+impl Follower {
+    async fn run(self, first: Streaming<X509SVIDResponse>) {
+        let mut stream = Some(first);
+        let mut backoff = Backoff::new(FIRST_PAUSE, PAUSE_MAX);
+        loop {
+            if let Some(stream) = stream.take() {
+                let error = self.follow(stream, &mut backoff).await;
+                let left = self
+                    .current
+                    .current()
+                    .remaining(std::time::SystemTime::now());
+                tracing::warn!(%error, svid_left = ?left, "lost the SPIFFE agent, keeping the identity in hand");
+            }
+            tokio::time::sleep(backoff.step()).await;
+            match open(&self.address).await {
+                Ok((opened, identity)) => {
+                    self.publish(identity);
+                    stream = Some(opened);
+                }
+                Err(error) => tracing::debug!(%error, "the SPIFFE agent is still away"),
+            }
+        }
+    }
+
+    /// Publishes what the stream brings until it ends.
+    async fn follow(
+        &self,
+        mut stream: Streaming<X509SVIDResponse>,
+        backoff: &mut Backoff,
+    ) -> WorkloadError {
+        loop {
+            let message = match stream.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => {
+                    return agent_error(&self.address, &Status::unavailable("it ended the stream"));
+                }
+                Err(status) => return agent_error(&self.address, &status),
+            };
+            backoff.reset();
+            match identity(message) {
+                Ok(identity) => self.publish(identity),
+                // The old one is still good; the agent may send a better one.
+                Err(reason) => {
+                    tracing::error!(agent = %self.address, reason, "unusable SVID ignored")
+                }
+            }
+        }
+    }
+
+    fn publish(&self, identity: Arc<Identity>) {
+        let current = self.current.current();
+        if current.chain() == identity.chain() && current.bundles() == identity.bundles() {
+            return;
+        }
+        let until = humantime::format_rfc3339_seconds(identity.not_after());
+        tracing::debug!(id = %identity.id(), %until, "identity rotated");
+        self.publisher.publish(identity);
+    }
+}
+
+/// Connects and waits for the first SVID.
+async fn open(
+    address: &AgentAddress,
+) -> Result<(Streaming<X509SVIDResponse>, Arc<Identity>), WorkloadError> {
+    let attempt = async {
+        let channel: Channel =
+            address
+                .connect()
+                .await
+                .map_err(|error| WorkloadError::Unreachable {
+                    address: address.clone(),
+                    reason: root_cause(&error),
+                })?;
+        let mut client =
+            SpiffeWorkloadAPIClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let answer = client
+            .fetch_x509_svid(request(X509SVIDRequest::default()))
+            .await;
+        let mut stream = answer
+            .map_err(|status| agent_error(address, &status))?
+            .into_inner();
+        let message = stream
+            .message()
+            .await
+            .map_err(|status| agent_error(address, &status))?;
+        let identity =
+            identity(message.unwrap_or_default()).map_err(|reason| WorkloadError::Svid {
+                address: address.clone(),
+                reason,
+            })?;
+        Ok((stream, identity))
+    };
+    tokio::time::timeout(ATTEMPT, attempt)
+        .await
+        .unwrap_or_else(|_| {
+            Err(WorkloadError::Agent {
+                address: address.clone(),
+                reason: format!("no answer within {ATTEMPT:?}"),
+            })
+        })
+}
+
+fn agent_error(address: &AgentAddress, status: &Status) -> WorkloadError {
+    let (address, reason) = (address.clone(), status.message().to_owned());
+    if status.code() == Code::PermissionDenied {
+        let uid = rustix::process::geteuid().as_raw();
+        return WorkloadError::Refused {
+            address,
+            reason,
+            uid,
+            pid: std::process::id(),
+        };
+    }
+    WorkloadError::Agent {
+        address,
+        reason: format!("{}: {reason}", status.code()),
+    }
+}
+
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// The identity in a response: the first SVID is the default one (SPIFFE Workload API, section 5.3).
+fn identity(message: X509SVIDResponse) -> Result<Arc<Identity>, String> {
+    let Some(svid) = message.svids.into_iter().next() else {
+        return Err("it contains no SVID".to_owned());
+    };
+    let mut bundles = Bundles::new();
+    for (domain, der) in &message.federated_bundles {
+        let (domain, roots) = bundle(domain, der)?;
+        bundles.insert(domain, roots);
+    }
+    let chain = svid::split(&svid.x509_svid).map_err(|error| error.to_string())?;
+    let id: nsm_model::spiffe::SpiffeId = svid
+        .spiffe_id
+        .parse()
+        .map_err(|error: nsm_model::spiffe::SpiffeError| error.to_string())?;
+    let (domain, roots) = bundle(id.trust_domain().as_str(), &svid.bundle)?;
+    bundles.insert(domain, roots);
+    let identity = Identity::new(chain, svid.x509_svid_key, bundles)
+        .map_err(|error: IdentityError| error.to_string())?;
+    if *identity.id() != id {
+        return Err(format!(
+            "it is said to be for {id}, its certificate for {}",
+            identity.id()
+        ));
+    }
+    Ok(identity)
+}
+
+type Roots = Vec<rustls::pki_types::CertificateDer<'static>>;
+
+fn bundle(domain: &str, der: &[u8]) -> Result<(TrustDomain, Roots), String> {
+    let domain: TrustDomain = domain
+        .trim_end_matches('/')
+        .parse()
+        .map_err(|error: nsm_model::spiffe::SpiffeError| error.to_string())?;
+    let roots = svid::split(der).map_err(|error| format!("bundle of {domain}: {error}"))?;
+    Ok((domain, roots))
+}
+
+/// The bundles as the Workload API carries them: concatenated DER by the ID of the trust domain.
+pub(crate) fn encode_bundles(bundles: &Bundles) -> BTreeMap<String, Vec<u8>> {
+    let encode = |roots: &Roots| roots.iter().flat_map(|root| root.iter().copied()).collect();
+    bundles
+        .iter()
+        .map(|(domain, roots)| (format!("spiffe://{domain}"), encode(roots)))
+        .collect()
+}
