@@ -1,0 +1,206 @@
+//! Accepting: each handshake in a task of its own, so that a slow one delays nobody.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use nsm_chain::Tasks;
+use nsm_identity::tls;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::mpsc,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+
+use crate::{fdstream::FdStream, listen::Bound, peer::Peer, socket::Socket};
+
+/// How long a peer may take for its handshake; a busy node needs milliseconds.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most handshakes at a time on one listening socket. Beyond it the oldest one is given up:
+/// whoever keeps the server waiting loses, whoever is quick gets in.
+pub const MAX_HANDSHAKES: usize = 512;
+
+/// Finished handshakes that wait for the server to take them.
+pub(crate) const READY_QUEUE: usize = 64;
+
+/// A peer that answers no ping this long is cut off: its machine may be gone without a word.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// After a failed accept (no descriptors left) the next attempt waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts on one listening socket.
+pub(crate) struct Acceptor {
+    tls: TlsAcceptor,
+    ready: mpsc::Sender<io::Result<Accepted>>,
+    tasks: Tasks,
+    /// Ends every connection.
+    cut: CancellationToken,
+    /// Handshakes under way, oldest first.
+    pending: Arc<Mutex<BTreeMap<u64, CancellationToken>>>,
+    next: u64,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        tls: TlsAcceptor,
+        ready: mpsc::Sender<io::Result<Accepted>>,
+        tasks: Tasks,
+        cut: CancellationToken,
+    ) -> Self {
+        Self {
+            tls,
+            ready,
+            tasks,
+            cut,
+            pending: Arc::default(),
+            next: 0,
+        }
+    }
+
+    /// Accepts until its owner ends; the socket and its file go then.
+    pub(crate) async fn run(mut self, bound: Bound) {
+        loop {
+            match accept(&bound).await {
+                Ok((socket, address)) => self.shake(socket, address),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn shake(&mut self, socket: Socket, address: String) {
+        let give_up = CancellationToken::new();
+        let number = self.next;
+        self.next += 1;
+        {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            pending.insert(number, give_up.clone());
+            if pending.len() > MAX_HANDSHAKES
+                && let Some((_, oldest)) = pending.pop_first()
+            {
+                oldest.cancel();
+            }
+        }
+        let (tls, ready) = (self.tls.clone(), self.ready.clone());
+        let (cut, pending) = (self.cut.clone(), Arc::clone(&self.pending));
+        self.tasks.spawn(async move {
+            let shaken = tokio::select! {
+                () = give_up.cancelled() => Err(io::Error::other("too many handshakes wait; the oldest is given up")),
+                shaken = handshake(&tls, socket, &address, cut) => shaken,
+            };
+            pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+            match shaken {
+                // The server may have ended meanwhile.
+                Ok(accepted) => drop(ready.send(Ok(accepted)).await),
+                Err(error) => match tls::refusal(&error) {
+                    Some(refusal) => tracing::warn!(%address, "{refusal}"),
+                    None => tracing::info!(%address, %error, "a handshake failed"),
+                },
+            }
+        });
+    }
+}
+
+async fn accept(bound: &Bound) -> io::Result<(Socket, String)> {
+    match bound {
+        Bound::Unix(listener, file) => {
+            let (stream, _) = listener.accept().await?;
+            Ok((Socket::Unix(FdStream::new(stream)), file.to_string()))
+        }
+        Bound::Tcp(listener) => {
+            let (stream, from) = listener.accept().await?;
+            Ok((Socket::tcp(stream)?, format!("tcp://{from}")))
+        }
+    }
+}
+
+async fn handshake(
+    tls: &TlsAcceptor,
+    socket: Socket,
+    address: &str,
+    cut: CancellationToken,
+) -> io::Result<Accepted> {
+    let local = socket.is_local();
+    let descriptors = socket.descriptors(address);
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await??;
+    let svid = tls::peer(stream.get_ref().1)
+        .ok_or_else(|| io::Error::other("the peer presented no SVID"))?;
+    let peer = Peer::new(&svid, descriptors, local, address.to_owned());
+    Ok(Accepted {
+        stream,
+        peer,
+        cut: Box::pin(cut.cancelled_owned()),
+    })
+}
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    stream: TlsStream<Socket>,
+    peer: Arc<Peer>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Connected for Accepted {
+    type ConnectInfo = Arc<Peer>;
+
+    fn connect_info(&self) -> Arc<Peer> {
+        Arc::clone(&self.peer)
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut this.stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,157 @@
+//! The chain's seams to the wire: its transport, hops, descriptors, tokens and monitor table.
+
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use nsm_api::{
+    connection::{Connection, ConnectionEvent, MonitorScopeSelector},
+    networkservice::NetworkServiceRequest,
+};
+use nsm_chain::{Code, Error, Target, Token};
+use nsm_identity::token::{Claims, verify};
+use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
+use tokio::time::Instant;
+
+use crate::{
+    client, fdtable::Descriptors, link::PeerHandle, monitor::Connections, pool::Pool,
+    tokens::TokenSource,
+};
+
+/// How long a peer may take to begin a monitor stream.
+const MONITOR_START: Duration = Duration::from_secs(5);
+
+/// Connects a chain to next hops through a pool.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    pool: Pool,
+    tokens: TokenSource,
+}
+
+impl Transport {
+    /// Connects through `pool`; calls carry tokens of `tokens`.
+    #[must_use]
+    pub fn new(pool: Pool, tokens: TokenSource) -> Self {
+        Self { pool, tokens }
+    }
+
+    /// A connected peer, with the functions of [`client`] at hand.
+    ///
+    /// # Errors
+    /// As [`Pool::connect`].
+    pub async fn hop(&self, target: &Target, deadline: Instant) -> Result<Hop, Error> {
+        let peer = match target {
+            Target::Url(url) => self.pool.connect(url, None, deadline).await?,
+            Target::Socket(_, socket) => {
+                self.pool
+                    .connect_fd(Arc::clone(socket), None, deadline)
+                    .await?
+            }
+        };
+        Ok(Hop {
+            peer,
+            tokens: self.tokens.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl nsm_chain::Transport for Transport {
+    async fn connect(
+        &self,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Arc<dyn nsm_chain::Hop>, Error> {
+        Ok(Arc::new(self.hop(target, deadline).await?))
+    }
+}
+
+/// A connected peer with the tokens to call it.
+#[derive(Debug, Clone)]
+pub struct Hop {
+    /// The connection.
+    pub peer: PeerHandle,
+    /// Our tokens.
+    pub tokens: TokenSource,
+}
+
+#[async_trait]
+impl nsm_chain::Hop for Hop {
+    fn peer(&self) -> &SpiffeId {
+        &self.peer.peer().id
+    }
+
+    async fn request(
+        &self,
+        request: NetworkServiceRequest,
+        deadline: Instant,
+    ) -> Result<Connection, Error> {
+        client::request(&self.peer, &self.tokens, request, deadline).await
+    }
+
+    async fn close(&self, connection: Connection, deadline: Instant) -> Result<(), Error> {
+        client::close(&self.peer, &self.tokens, connection, deadline).await
+    }
+
+    async fn monitor(&self, selector: MonitorScopeSelector) -> Result<nsm_chain::Events, Error> {
+        let deadline = Instant::now() + MONITOR_START;
+        let events: client::Answer<ConnectionEvent> =
+            client::monitor(&self.peer, &self.tokens, selector, deadline).await?;
+        Ok(Box::pin(events))
+    }
+
+    fn descriptors(&self) -> &dyn nsm_chain::Descriptors {
+        self.peer.descriptors()
+    }
+
+    async fn lost(&self) {
+        self.peer.closed().await;
+    }
+}
+
+#[async_trait]
+impl nsm_chain::Descriptors for Descriptors {
+    fn send(&self, descriptor: BorrowedFd<'_>) -> Result<(), Error> {
+        Ok(Self::send(self, &descriptor).map(drop)?)
+    }
+
+    async fn receive(&self, inode: InodeUrl, deadline: Instant) -> Result<OwnedFd, Error> {
+        Ok(self.recv(inode, deadline).await?)
+    }
+}
+
+impl nsm_chain::Tokens for TokenSource {
+    fn own_id(&self) -> SpiffeId {
+        self.source().current().id().clone()
+    }
+
+    fn issue(&self, audience: &SpiffeId) -> Result<Token, Error> {
+        self.token(audience, SystemTime::now())
+    }
+
+    fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, Error> {
+        verify(jwt, certificate)
+            .map_err(|error| Error::new(Code::Unauthenticated, error.to_string()))
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+impl nsm_chain::elements::Table for Connections {
+    fn update(&self, connection: Connection) {
+        Self::update(self, connection);
+    }
+
+    fn delete(&self, id: &str) {
+        Self::delete(self, id);
+    }
+
+    fn get(&self, id: &str) -> Option<Connection> {
+        Self::get(self, id).map(|found| Connection::clone(&found))
+    }
+}
