@@ -18,6 +18,10 @@ pub struct Tally {
     failed: u64,
     ignored: u64,
     skips: BTreeMap<String, String>,
+    /// Tests that the runner counts as passed though they said that they were skipped.
+    returned: BTreeSet<String>,
+    /// Between `running N tests` and `test result:`; a test program of its own prints neither.
+    runner: bool,
     malformed: Vec<String>,
     /// Within the output of tests that passed, which a reader does not want to see.
     quiet: bool,
@@ -30,12 +34,20 @@ impl Tally {
     pub fn line(&mut self, line: &str) -> bool {
         if let Some(rest) = line.strip_prefix("test result: ") {
             self.quiet = false;
+            self.runner = false;
             self.result(rest);
             return true;
         }
         match line {
             "successes:" => self.quiet = true,
             "failures:" => self.quiet = false,
+            _ if line.starts_with("running ") && line.trim_end_matches('s').ends_with(" test") => {
+                self.runner = true;
+            }
+            _ if !self.runner && line.starts_with("test ") => {
+                self.passed += u64::from(line.ends_with(" ... ok"));
+                self.failed += u64::from(line.ends_with(" ... FAILED"));
+            }
             _ => {}
         }
         let is_skip = self.skip(line);
@@ -67,6 +79,9 @@ impl Tally {
             Some((test, reason)) if !test.trim().is_empty() && !reason.trim().is_empty() => {
                 self.skips
                     .insert(test.trim().to_owned(), reason.trim().to_owned());
+                if self.runner {
+                    self.returned.insert(test.trim().to_owned());
+                }
             }
             _ => self.malformed.push(line.to_owned()),
         }
@@ -120,9 +135,8 @@ impl Tally {
                 text.push_str(&format!("    {test}\n"));
             }
         }
-        let skipped = u64::try_from(self.skips.len()).unwrap_or(u64::MAX);
-        let passed = self.passed.saturating_sub(skipped);
-        let skipped = skipped.saturating_add(self.ignored);
+        let passed = self.passed.saturating_sub(self.returned.len() as u64);
+        let skipped = self.skips.len() as u64 + self.ignored;
         text.push_str(&format!(
             "{passed} passed, {} failed, {skipped} skipped\n",
             self.failed

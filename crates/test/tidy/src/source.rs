@@ -111,19 +111,20 @@ fn skips(file: &File) -> Vec<String> {
     } else {
         &file.text
     };
-    text.match_indices("\"")
-        .map(|(at, _)| text[at + 1..].chars().take(12).collect::<String>())
-        .filter(|start| {
-            let lower = start.to_lowercase();
-            (lower.starts_with("skipped") && !start.starts_with("skipped: "))
-                || lower.starts_with("skipping")
+    text.match_indices('"')
+        .filter_map(|(at, _)| text[at + 1..].split('"').next())
+        .filter(|literal| {
+            let lower = literal.to_lowercase();
+            let whole = literal
+                .strip_prefix("skipped: ")
+                .is_some_and(|rest| rest.is_empty() || rest.contains(": "));
+            lower.starts_with("skipping")
                 || lower.starts_with("skip:")
+                || (lower.starts_with("skipped") && !whole)
         })
-        .map(|start| {
-            format!(
-                "{}: \"{start}...: a skip is nsm_tidy::skip!(reason)",
-                file.path
-            )
+        .map(|literal| {
+            let path = &file.path;
+            format!("{path}: \"{literal}\" is not `skipped: TEST: REASON`: use nsm_tidy::skip!")
         })
         .collect()
 }

@@ -31,6 +31,8 @@ test d ... skipped: kernel::d: the kernel has no VXLAN
 ok
 
 test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+test cells (this user) ... ok
+skipped: lab (unprivileged): no user namespaces
 ";
 
 fn tally(output: &str) -> (Tally, Vec<&str>) {
@@ -44,7 +46,7 @@ fn skips_are_counted_and_not_as_passed() {
     let (tally, seen) = tally(OUTPUT);
     assert_eq!(
         tally.summary(),
-        "2 skipped, the kernel has no VXLAN:\n    kernel::d\n    kernel::vxlan\n40 passed, 1 failed, 3 skipped\n"
+        "1 skipped, no user namespaces:\n    lab (unprivileged)\n2 skipped, the kernel has no VXLAN:\n    kernel::d\n    kernel::vxlan\n41 passed, 1 failed, 4 skipped\n"
     );
     assert!(
         seen.contains(&"assertion failed"),
@@ -60,9 +62,12 @@ fn an_unexpected_skip_is_named() {
     let expected = "# this kernel\nkernel::vxlan: the kernel has no VXLAN\nkernel::old: gone\n";
     assert_eq!(
         tally.unexpected(expected),
-        ["kernel::d: the kernel has no VXLAN"]
+        [
+            "kernel::d: the kernel has no VXLAN",
+            "lab (unprivileged): no user namespaces"
+        ]
     );
-    assert_eq!(tally.unexpected("").len(), 2);
+    assert_eq!(tally.unexpected("").len(), 3);
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn planted_shapes_are_caught() {
     let long = format!("{doc}{}", "fn f() {}\n".repeat(source::FILE_LINES_MAX));
     let wide = format!("{doc}// {}\n", "a".repeat(source::COMMENT_COLUMNS_MAX));
     let manifest = "description = \"x\"\nlicense.workspace = true\npublish.workspace = true\n\n[lints]\nworkspace = true\n";
+    let nameless = "//! A test.\nfn t() { println!(\"skipped: needs root\"); }";
     let skip = format!("{doc}fn t() {{ println!(\"skipping, no kernel\"); }}");
     for (path, text, count) in [
         ("crates/core/model/src/x.rs", doc, 0),
@@ -118,6 +119,7 @@ fn planted_shapes_are_caught() {
         ("crates/core/model/Cargo.toml", manifest, 0),
         ("crates/core/model/Cargo.toml", "[package]\n", 4),
         ("crates/core/model/tests/x.rs", skip.as_str(), 1),
+        ("crates/core/model/tests/x.rs", nameless, 1),
         (
             "crates/core/model/tests/x.rs",
             "//! A test.\nprintln!(\"skipped: {t}: {r}\");",
