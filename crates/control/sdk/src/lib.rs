@@ -1,1 +1,57 @@
 //! Clients and endpoints of a mesh, as a library.
+//!
+//! A [`Client`] asks for connections and keeps them; an [`Endpoint`] offers a service. Both are
+//! lists of elements; a third party adds its own. Nothing here knows a command line or the
+//! environment: everything comes in through the constructors.
+
+#![forbid(unsafe_code)]
+
+mod client;
+pub mod elements;
+mod endpoint;
+mod registration;
+
+pub use client::{Client, Order, Session};
+pub use endpoint::{Endpoint, Kind};
+pub use registration::{Offer, Registration};
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use nsm_chain::{Target, Tasks, Tokens, Transport, elements::Table};
+use nsm_model::{ids::Secret, url::InodeUrl};
+
+/// The network namespace that a client or an endpoint lives in.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    /// Its inode, as mechanisms say it.
+    pub inode: InodeUrl,
+    /// A descriptor of it, which the forwarder gets.
+    pub descriptor: Arc<OwnedFd>,
+}
+
+/// What a client or an endpoint stands on.
+#[derive(Clone)]
+pub struct Parts {
+    /// Its stable name.
+    pub name: String,
+    /// Derives connection ids.
+    pub secret: Secret,
+    /// Makes and checks tokens.
+    pub tokens: Arc<dyn Tokens>,
+    /// Reaches the manager.
+    pub transport: Arc<dyn Transport>,
+    /// Where the node's manager is.
+    pub manager: Target,
+    /// The own namespace.
+    pub namespace: Namespace,
+    /// What watchers see.
+    pub table: Arc<dyn Table>,
+    /// Owns what runs in the background.
+    pub tasks: Tasks,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Parts({})", self.name)
+    }
+}

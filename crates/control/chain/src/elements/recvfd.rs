@@ -39,8 +39,13 @@ impl Held {
 
     /// Keeps one more.
     pub fn hold(call: &Call, inode: InodeUrl, descriptor: OwnedFd) {
+        Self::share(call, inode, Arc::new(descriptor));
+    }
+
+    /// Keeps one that others hold as well.
+    pub fn share(call: &Call, inode: InodeUrl, descriptor: Arc<OwnedFd>) {
         let mut held = Self::of(call);
-        held.0.insert(inode, Arc::new(descriptor));
+        held.0.insert(inode, descriptor);
         call.scratch.put(held);
     }
 

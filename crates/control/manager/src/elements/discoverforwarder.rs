@@ -1,0 +1,106 @@
+//! `discoverforwarder`: which forwarder of this node carries a connection.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/discoverforwarder`: of the forwarders that
+//! registered here, the ones that the service's matches allow by their labels, the one that
+//! carries the connection already first; the next one is asked where one is away.
+//! *Where it stands*: after `clientinfo`, whose labels the matches may name; before `connect`.
+//! *On Close*: nothing; `connect` knows where the connection went.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nsm_api::{
+    connection::Connection, networkservice::NetworkServiceRequest, registry::NetworkServiceEndpoint,
+};
+use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next};
+use nsm_model::{path, select};
+
+/// The forwarder that carries this connection.
+#[derive(Debug, Clone)]
+struct Chosen(String);
+
+/// See the module.
+pub struct DiscoverForwarder {
+    directory: Arc<dyn Directory>,
+    service: String,
+}
+
+impl std::fmt::Debug for DiscoverForwarder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DiscoverForwarder({})", self.service)
+    }
+}
+
+impl DiscoverForwarder {
+    /// The element; forwarders register under the name `service`.
+    #[must_use]
+    pub fn new(directory: Arc<dyn Directory>, service: impl Into<String>) -> Self {
+        Self { directory, service: service.into() }
+    }
+
+    async fn forwarders(&self, call: &Call, connection: &Connection) -> Result<Vec<NetworkServiceEndpoint>, Error> {
+        let (service, all) = tokio::join!(
+            self.directory.service(&connection.network_service, call.deadline),
+            self.directory.endpoints(&self.service, call.deadline),
+        );
+        let (service, all) = (service?, all?);
+        if all.is_empty() {
+            let message = "no forwarder has registered with this node's manager: start `nsm forwarder` here";
+            return Err(Error::new(Code::Unavailable, message));
+        }
+        let mut fit: Vec<_> = select::forwarders(&connection.labels, &service, &all, &self.service)
+            .into_iter()
+            .cloned()
+            .collect();
+        if fit.is_empty() {
+            let message = format!(
+                "network service {:?}: none of this node's {} forwarders has the labels that its matches ask for",
+                connection.network_service,
+                all.len()
+            );
+            return Err(Error::new(Code::FailedPrecondition, message));
+        }
+        let before = call.store.get::<Chosen>().map(|chosen| chosen.0);
+        let before = before.or_else(|| path::next(&connection.path).map(|segment| segment.name.clone()));
+        fit.sort_by_key(|forwarder| Some(&forwarder.name) != before.as_ref());
+        Ok(fit)
+    }
+}
+
+#[async_trait]
+impl Element<Connections> for DiscoverForwarder {
+    fn name(&self) -> &'static str {
+        "discoverforwarder"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        let mut first_cause = None;
+        for forwarder in self.forwarders(call, &request.connection).await? {
+            let answer = match self.directory.target(&forwarder, call.deadline).await {
+                Ok(target) => {
+                    call.scratch.put(target);
+                    next.request(call, request.clone()).await
+                }
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(connection) => {
+                    call.store.put(Chosen(forwarder.name));
+                    return Ok(connection);
+                }
+                // Only one that is away leaves anything for another to do.
+                Err(error) if error.code != Code::Unavailable => return Err(error),
+                Err(error) => {
+                    tracing::info!(forwarder = forwarder.name, %error, "forwarder away");
+                    first_cause.get_or_insert(error);
+                }
+            }
+        }
+        Err(first_cause.unwrap_or_else(|| Error::new(Code::Unavailable, "no forwarder to try")))
+    }
+}

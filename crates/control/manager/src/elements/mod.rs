@@ -1,0 +1,5 @@
+//! The elements of the manager alone, with upstream's names.
+
+mod discoverforwarder;
+
+pub use discoverforwarder::DiscoverForwarder;

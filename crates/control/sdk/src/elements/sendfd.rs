@@ -1,0 +1,52 @@
+//! `sendfd`: the descriptor of our own namespace goes to whoever must make an interface in it.
+//!
+//! *What it does*: sdk `pkg/networkservice/common/mechanisms/sendfd`: holds the own namespace for
+//! `connect`, which sends it with a request, and sends it to the caller whose answer speaks of it.
+//! *Where it stands*: before `mechanisms` in an endpoint's list, before `connect` in a client's.
+//! *On Close*: nothing.
+
+use std::os::fd::AsFd as _;
+
+use async_trait::async_trait;
+use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
+use nsm_chain::{
+    Call, Connections, Element, Error, Next,
+    elements::{Held, inode},
+};
+
+use crate::Namespace;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct SendFd(Namespace);
+
+impl SendFd {
+    /// The element of a process that lives in this namespace.
+    #[must_use]
+    pub fn new(namespace: Namespace) -> Self {
+        Self(namespace)
+    }
+}
+
+#[async_trait]
+impl Element<Connections> for SendFd {
+    fn name(&self) -> &'static str {
+        "sendfd"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        Held::share(call, self.0.inode, self.0.descriptor.clone());
+        let connection = next.request(call, request).await?;
+        if let Some(caller) = &call.caller
+            && connection.mechanism.as_option().and_then(inode) == Some(self.0.inode)
+        {
+            caller.descriptors.send(self.0.descriptor.as_fd())?;
+        }
+        Ok(connection)
+    }
+}
