@@ -1,4 +1,6 @@
-use nsm_api::registry::{Destination, Metadata, NetworkServiceLabels};
+use std::collections::BTreeMap;
+
+use nsm_api::registry::{Destination, Match, Metadata, NetworkServiceLabels};
 use proptest::prelude::*;
 
 use super::*;
