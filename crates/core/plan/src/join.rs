@@ -77,7 +77,7 @@ fn veth(key: KeyDigest, client: &KernelSide, endpoint: &KernelSide) -> Result<Pl
     let mtu = client.mtu.min(endpoint.mtu);
     let far = end(key, Role::Endpoint, endpoint, mtu);
     let near = end(key, Role::Client, client, mtu);
-    let mut rows = Rows::new(key, Role::Endpoint);
+    let mut rows = Rows::new(key);
     rows.push(
         Role::Endpoint,
         What::Link,
@@ -114,7 +114,7 @@ fn vxlan(
         port,
         vni,
     };
-    let mut rows = Rows::new(key, role);
+    let mut rows = Rows::new(key);
     rows.push(
         role,
         What::Link,
@@ -143,19 +143,13 @@ fn end(key: KeyDigest, role: Role, side: &KernelSide, mtu: Mtu) -> End {
 /// Entries of one connection, all behind its link.
 struct Rows {
     key: KeyDigest,
-    link: ResourceId,
     entries: Vec<Entry>,
 }
 
 impl Rows {
-    fn new(key: KeyDigest, role: Role) -> Self {
+    fn new(key: KeyDigest) -> Self {
         Self {
             key,
-            link: ResourceId {
-                key,
-                role,
-                what: What::Link,
-            },
             entries: Vec::new(),
         }
     }
@@ -166,17 +160,27 @@ impl Rows {
             role,
             what,
         };
-        let after = if id == self.link {
-            Vec::new()
-        } else {
-            vec![self.link.clone()]
-        };
+        let after = self.before(&id);
         self.entries.push(Entry {
             id,
             after,
             owners: BTreeSet::from([self.key]),
             resource,
         });
+    }
+
+    /// What an entry stands on: its link; and a route on its side's addresses of its family, for the kernel drops
+    /// an interface's IPv4 routes with its last address.
+    fn before(&self, id: &ResourceId) -> Vec<ResourceId> {
+        let carries = |have: &ResourceId| match (&have.what, &id.what) {
+            (What::Address(net), What::Route(to)) => {
+                have.role == id.role && net.addr().is_ipv4() == to.addr().is_ipv4()
+            }
+            (What::Link, _) => true,
+            _ => false,
+        };
+        let have = self.entries.iter().map(|entry| &entry.id);
+        have.filter(|have| carries(have)).cloned().collect()
     }
 
     /// What a workload finds on its interface: IPv6 allowed, addresses, on-link routes, routes with a next hop, neighbours.

@@ -4,11 +4,17 @@
 //! done by a few threads of our own ([`netns::Workers`]), never on a caller's thread; no descriptor of a
 //! workload's namespace is kept after a call.
 #![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's messages and attributes are open enumerations"
+)]
+#![allow(
     unsafe_code,
     reason = "system calls that no safe crate offers; each block argues its safety"
 )]
 
+pub mod bridge;
 pub mod error;
+pub mod events;
 
 pub mod executor;
 pub mod handle;

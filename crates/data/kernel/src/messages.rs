@@ -105,24 +105,36 @@ pub(crate) fn new_vxlan(end: &End, index: u32, netns: &NetnsFd, tunnel: &Tunnel)
 }
 
 /// Gives a born (or adopted) end its alias and brings it up. Sent inside its namespace.
-pub(crate) fn settle(end: &End, index: u32) -> Request {
+pub(crate) fn settle(end: &End, index: u32) -> Vec<Request> {
+    let object = format!("{} in {}", end.name, end.netns);
     let mut link = by_index(index);
     link.attributes = vec![
         LinkAttribute::IfAlias(end.alias.clone()),
         LinkAttribute::Mtu(end.mtu.get()),
     ];
-    if end.bare {
-        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-        link.attributes
-            .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
-                vec![none],
-            )]));
-    }
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
-    Request::new(
+    let up = Request::new(
         "bring up",
-        format!("{} in {}", end.name, end.netns),
+        object.clone(),
+        0,
+        RouteNetlinkMessage::SetLink(link),
+    );
+    // Within one message the kernel brings the link up first, and it would get its address before it is told not to.
+    let bare = end.bare.then(|| no_addresses(index, object));
+    bare.into_iter().chain([up]).collect()
+}
+
+/// Tells an interface that is down not to give itself a link-local address.
+pub(crate) fn no_addresses(index: u32, object: String) -> Request {
+    let mut link = by_index(index);
+    let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    link.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+        vec![none],
+    )])];
+    Request::new(
+        "bar from addresses",
+        object,
         0,
         RouteNetlinkMessage::SetLink(link),
     )

@@ -142,9 +142,10 @@ impl<'a, 'b> Session<'a, 'b> {
                         made.0.push(entry.clone());
                     }
                     for end in link.ends() {
-                        let request =
-                            messages::settle(end, self.index(end.netns, &end.name, end.index));
-                        push(&mut queue, end.netns, Step { request, entry });
+                        let index = self.index(end.netns, &end.name, end.index);
+                        for request in messages::settle(end, index) {
+                            push(&mut queue, end.netns, Step { request, entry });
+                        }
                     }
                 }
                 Resource::Sysctl(sysctl) => self.write(sysctl)?,

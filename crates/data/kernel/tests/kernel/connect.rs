@@ -45,3 +45,106 @@ fn a_veth_pair_carries_packets_both_ways() {
         }
     });
 }
+
+#[test]
+fn applied_twice_is_applied_once() {
+    isolated("connect::applied_twice_is_applied_once", || {
+        let (_, near, far) = FAMILIES[2];
+        let mut node = Node::new();
+        let (client, endpoint) = (node.pod(), node.pod());
+        let plan = plan(client, endpoint, near, far);
+        let first = node.executor.apply(&plan, &node.pods).unwrap();
+        let before: Vec<_> = node
+            .links(client)
+            .into_iter()
+            .map(|link| (link.index, link.name))
+            .collect();
+        let second = node.executor.apply(&plan, &node.pods).unwrap();
+        let after: Vec<_> = node
+            .links(client)
+            .into_iter()
+            .map(|link| (link.index, link.name))
+            .collect();
+        assert_eq!((first, before), (second, after));
+        for (near, far) in near.iter().zip(far) {
+            exchange(
+                &node.udp(client, host(near)),
+                &node.udp(endpoint, host(far)),
+            );
+        }
+    });
+}
+
+#[test]
+fn a_changed_context_changes_only_itself() {
+    isolated("connect::a_changed_context_changes_only_itself", || {
+        let mut node = Node::new();
+        let (client, endpoint) = (node.pod(), node.pod());
+        let old = plan(client, endpoint, &["172.16.0.1/32"], &["172.16.0.0/32"]);
+        let new = plan(client, endpoint, &["172.16.0.3/32"], &["172.16.0.0/32"]);
+        node.executor.apply(&old, &node.pods).unwrap();
+        let index = node.links(client)[0].index;
+        node.executor
+            .change(&nsm_plan::diff(&old, &new), &node.pods)
+            .unwrap();
+        assert_eq!(node.links(client)[0].index, index);
+        exchange(
+            &node.udp(client, "172.16.0.3"),
+            &node.udp(endpoint, "172.16.0.0"),
+        );
+    });
+}
+
+#[test]
+fn routes_with_a_next_hop_and_neighbours_are_set() {
+    isolated(
+        "connect::routes_with_a_next_hop_and_neighbours_are_set",
+        || {
+            let mut node = Node::new();
+            let (client, endpoint) = (node.pod(), node.pod());
+            let mut near = side(
+                client,
+                "nsm-c",
+                1,
+                &["10.1.0.1/32", "fd01::1/128"],
+                &["10.1.0.0/32", "fd01::/128"],
+            );
+            near.routes.push((
+                "192.0.2.0/24".parse().unwrap(),
+                Some("10.1.0.0".parse().unwrap()),
+            ));
+            near.routes.push((
+                "2001:db8::/64".parse().unwrap(),
+                Some("fd01::".parse().unwrap()),
+            ));
+            near.routes.push((
+                "0.0.0.0/0".parse().unwrap(),
+                Some("10.1.0.0".parse().unwrap()),
+            ));
+            near.neighbours
+                .push(("10.1.0.0".parse().unwrap(), [2, 0, 0, 0, 0, 2]));
+            near.neighbours
+                .push(("fd01::".parse().unwrap(), [2, 0, 0, 0, 0, 2]));
+            let own = [
+                "10.1.0.0/32",
+                "fd01::/128",
+                "192.0.2.7/32",
+                "2001:db8::7/128",
+                "198.51.100.7/32",
+            ];
+            let far = side(endpoint, "nsm-e", 2, &own, &["10.1.0.1/32", "fd01::1/128"]);
+            let plan = joined(key(7), Side::Kernel(near), Side::Kernel(far));
+            for _ in 0..2 {
+                node.executor.apply(&plan, &node.pods).unwrap();
+            }
+            for server in ["192.0.2.7", "2001:db8::7", "198.51.100.7"] {
+                let own = if server.contains(':') {
+                    "fd01::1"
+                } else {
+                    "10.1.0.1"
+                };
+                exchange(&node.udp(client, own), &node.udp(endpoint, server));
+            }
+        },
+    );
+}

@@ -1,8 +1,13 @@
 //! The crate on the real kernel, rootless: every test has user, network and mount namespaces of its own.
-
 #![allow(
     unsafe_code,
     reason = "a test re-executes itself in namespaces of its own"
 )]
+
+mod bridges;
+mod close;
 mod connect;
+mod listen;
+mod refuse;
 mod support;
+mod tunnels;

@@ -93,6 +93,19 @@ impl Node {
         id
     }
 
+    /// The plan of a veth pair between two new pods, `nsm-c` in the client's and `nsm-e` in the endpoint's.
+    pub(crate) fn pair(
+        &mut self,
+        key: KeyDigest,
+        near: &[&str],
+        far: &[&str],
+    ) -> (Plan, NetnsId, NetnsId) {
+        let (client, endpoint) = (self.pod(), self.pod());
+        let near_side = Side::Kernel(side(client, "nsm-c", 1, near, far));
+        let far_side = Side::Kernel(side(endpoint, "nsm-e", 2, far, near));
+        (joined(key, near_side, far_side), client, endpoint)
+    }
+
     /// A UDP socket inside a pod.
     pub(crate) fn udp(&self, pod: NetnsId, address: &str) -> UdpSocket {
         let address: IpAddr = address.parse().unwrap();
@@ -175,4 +188,11 @@ pub(crate) fn tunnel(local: &str, remote: &str, vni: u32) -> VxlanSide {
 
 pub(crate) fn joined(key: KeyDigest, client: Side, endpoint: Side) -> Plan {
     cross_connect(key, &client, &endpoint).unwrap()
+}
+
+/// How many descriptors (`fd`) or threads (`task`) this process has.
+pub(crate) fn count(what: &str) -> usize {
+    std::fs::read_dir(format!("/proc/self/{what}"))
+        .unwrap()
+        .count()
 }

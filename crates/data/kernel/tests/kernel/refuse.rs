@@ -1,0 +1,157 @@
+//! What is refused, with which words, and that nothing is left then.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use nsm_kernel::error::{ApplyError, NetnsError};
+use nsm_kernel::{NetnsFd, setup};
+use nsm_plan::{Netns, Side, diff};
+
+use crate::support::{Node, exchange, isolated, joined, key, side};
+
+#[test]
+fn a_descriptor_of_something_else_is_refused() {
+    isolated("refuse::a_descriptor_of_something_else_is_refused", || {
+        for path in [
+            "/dev/null",
+            "/proc/self/ns/user",
+            "/proc/self/ns/mnt",
+            "/tmp",
+            "/proc/self/status",
+        ] {
+            let error = NetnsFd::new(OwnedFd::from(File::open(path).unwrap())).unwrap_err();
+            assert!(
+                matches!(error, NetnsError::NotNetns { .. }),
+                "{path}: {error:?}"
+            );
+            assert!(
+                error.to_string().contains("is not a network namespace"),
+                "{path}: {error}"
+            );
+        }
+        assert!(NetnsFd::new(File::open("/proc/self/ns/net").unwrap().into()).is_ok());
+    });
+}
+
+#[test]
+fn a_name_in_use_is_refused_and_nothing_is_left() {
+    isolated(
+        "refuse::a_name_in_use_is_refused_and_nothing_is_left",
+        || {
+            for in_use_at_client in [true, false] {
+                let mut node = Node::new();
+                let (plan, client, endpoint) =
+                    node.pair(key(1), &["10.1.0.1/32"], &["10.1.0.0/32"]);
+                let (busy, name) = if in_use_at_client {
+                    (client, "nsm-c")
+                } else {
+                    (endpoint, "nsm-e")
+                };
+                let netns = &node.pods[&busy];
+                let names = (name.parse().unwrap(), "other".parse().unwrap());
+                setup::veth(
+                    node.executor.workers(),
+                    (netns, &names.0),
+                    (netns, &names.1),
+                    1500,
+                )
+                .unwrap();
+                let error = node.executor.apply(&plan, &node.pods).unwrap_err();
+                let ApplyError::NameInUse { name: told, netns } = &error else {
+                    panic!("{error:?}")
+                };
+                assert_eq!((told.as_str(), *netns), (name, Netns::Id(busy)));
+                assert!(error.to_string().contains("is in use"), "{error}");
+                for pod in [client, endpoint] {
+                    assert!(
+                        node.links(pod).iter().all(|link| !link.is_ours()),
+                        "left behind"
+                    );
+                }
+                node.executor.undo(&plan).unwrap();
+                assert!(
+                    node.names(busy).contains(name),
+                    "undo touched somebody else's link"
+                );
+            }
+        },
+    );
+}
+
+#[test]
+fn a_route_in_use_is_refused_and_nothing_is_left() {
+    isolated(
+        "refuse::a_route_in_use_is_refused_and_nothing_is_left",
+        || {
+            let mut node = Node::new();
+            let (plan, client, endpoint) = node.pair(key(1), &["10.1.0.1/32"], &["10.1.0.0/32"]);
+            let netns = &node.pods[&client];
+            let (one, other) = ("eth0".parse().unwrap(), "eth1".parse().unwrap());
+            setup::veth(
+                node.executor.workers(),
+                (netns, &one),
+                (netns, &other),
+                1500,
+            )
+            .unwrap();
+            let route = move |own: &mut setup::Own| {
+                own.set_route(&one, "10.1.0.0/32".parse().unwrap(), None)
+            };
+            setup::within(node.executor.workers(), netns, route).unwrap();
+            let error = node.executor.apply(&plan, &node.pods).unwrap_err();
+            assert!(matches!(error, ApplyError::RouteInUse { .. }), "{error:?}");
+            for pod in [client, endpoint] {
+                assert!(
+                    node.links(pod)
+                        .iter()
+                        .all(|link| !link.up || !link.is_ours()),
+                    "left in use"
+                );
+            }
+            assert!(
+                node.executor
+                    .reaper()
+                    .wait_idle(std::time::Duration::from_secs(2))
+            );
+            assert!(node.names(endpoint).is_empty());
+        },
+    );
+}
+
+#[test]
+fn a_missing_descriptor_is_named() {
+    isolated("refuse::a_missing_descriptor_is_named", || {
+        let mut node = Node::new();
+        let (plan, ..) = node.pair(key(1), &["10.1.0.1/32"], &["10.1.0.0/32"]);
+        let error = node.executor.apply(&plan, &BTreeMap::new()).unwrap_err();
+        assert!(matches!(error, ApplyError::MissingNetns(_)), "{error:?}");
+    });
+}
+
+#[test]
+fn a_change_that_fails_puts_the_old_state_back() {
+    isolated(
+        "refuse::a_change_that_fails_puts_the_old_state_back",
+        || {
+            let mut node = Node::new();
+            let (old, client, endpoint) = node.pair(key(1), &["10.1.0.1/32"], &["10.1.0.0/32"]);
+            node.executor.apply(&old, &node.pods).unwrap();
+            // The next hop of a route cannot be the interface's own address.
+            let mut near = side(client, "nsm-c", 1, &["10.1.0.9/32"], &["10.1.0.0/32"]);
+            near.routes.push((
+                "192.0.2.0/24".parse().unwrap(),
+                Some("10.1.0.9".parse().unwrap()),
+            ));
+            let far = side(endpoint, "nsm-e", 2, &["10.1.0.0/32"], &["10.1.0.1/32"]);
+            let new = joined(key(1), Side::Kernel(near), Side::Kernel(far));
+            node.executor
+                .change(&diff(&old, &new), &node.pods)
+                .unwrap_err();
+            exchange(
+                &node.udp(client, "10.1.0.1"),
+                &node.udp(endpoint, "10.1.0.0"),
+            );
+        },
+    );
+}
