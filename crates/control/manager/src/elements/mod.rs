@@ -1,5 +1,11 @@
 //! The elements of the manager alone, with upstream's names.
 
 mod discoverforwarder;
+mod localbypass;
+mod recvfd;
+mod toregistry;
 
 pub use discoverforwarder::DiscoverForwarder;
+pub use localbypass::LocalBypass;
+pub use recvfd::RecvFd;
+pub use toregistry::ToRegistry;

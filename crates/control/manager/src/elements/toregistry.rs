@@ -1,0 +1,50 @@
+//! `connect`: a registration goes on to the registry.
+//!
+//! *What it does*: sdk `pkg/registry/common/{clienturl,dial,connect}` in one.
+//! *Where it stands*: last.
+//! *On Close*: the same way.
+
+use async_trait::async_trait;
+use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
+use nsm_chain::{Call, Element, Endpoints, Error, Next, Services, Target};
+use nsm_rpc::{Transport, client};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct ToRegistry {
+    transport: Transport,
+    registry: Target,
+}
+
+impl ToRegistry {
+    /// The element of a manager whose registry is there.
+    #[must_use]
+    pub fn new(transport: Transport, registry: Target) -> Self {
+        Self { transport, registry }
+    }
+}
+
+/// Both kinds go the same way, in their own service.
+macro_rules! to_registry {
+    ($kind:ty, $item:ty, $service:ident) => {
+        #[async_trait]
+        impl Element<$kind> for ToRegistry {
+            fn name(&self) -> &'static str {
+                "connect"
+            }
+
+            async fn request(&self, call: &mut Call, item: $item, _: Next<$kind>) -> Result<$item, Error> {
+                let hop = self.transport.hop(&self.registry, call.deadline).await?;
+                client::$service::register(&hop.peer, &hop.tokens, item, &mut call.path, call.deadline).await
+            }
+
+            async fn close(&self, call: &mut Call, item: $item, _: Next<$kind>) -> Result<(), Error> {
+                let hop = self.transport.hop(&self.registry, call.deadline).await?;
+                client::$service::unregister(&hop.peer, &hop.tokens, item, &mut call.path, call.deadline).await
+            }
+        }
+    };
+}
+
+to_registry!(Services, NetworkService, services);
+to_registry!(Endpoints, NetworkServiceEndpoint, endpoints);

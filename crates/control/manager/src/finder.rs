@@ -1,0 +1,119 @@
+//! Answers Find from the copy of the registry; what is local is passed on with its socket.
+
+use std::{os::fd::AsFd as _, sync::Arc};
+
+use async_trait::async_trait;
+use buffa::MessageField;
+use futures_util::{StreamExt as _, stream};
+use nsm_api::registry::{
+    NetworkServiceEndpoint, NetworkServiceEndpointQuery, NetworkServiceEndpointResponse,
+    NetworkServiceQuery, NetworkServiceResponse,
+};
+use nsm_chain::{Call, Caller, Endpoints, Error, Services};
+use nsm_registry::mirror::Sourced;
+use nsm_rpc::{Answers, Find};
+
+use crate::View;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Finder(pub View);
+
+impl Finder {
+    /// What the copy has; where it has nothing, what the registry itself says.
+    async fn found<R: Sourced>(
+        &self,
+        copied: Vec<Arc<R::Item>>,
+        query: R::Item,
+        call: &Call,
+    ) -> Result<Vec<Arc<R::Item>>, Error> {
+        if copied.is_empty() {
+            return self.0.mirror().find_through::<R>(query, call.deadline).await;
+        }
+        Ok(copied)
+    }
+}
+
+/// A local endpoint's socket goes to whoever asks, beside the answer that names its inode.
+fn pass(view: &View, caller: Option<&Caller>, endpoint: &NetworkServiceEndpoint) -> Option<NetworkServiceEndpoint> {
+    let seen = view.seen(endpoint)?;
+    let socket = view.local(&seen.name).and_then(|local| local.socket);
+    if let (Some((_, socket)), Some(caller)) = (socket, caller)
+        && let Err(error) = caller.descriptors.send(socket.as_fd())
+    {
+        tracing::debug!(caller = %caller.id, endpoint = seen.name, %error, "cannot pass a local endpoint's socket on");
+        return None;
+    }
+    Some(seen)
+}
+
+fn service_answer(service: nsm_api::registry::NetworkService, deleted: bool) -> NetworkServiceResponse {
+    NetworkServiceResponse { network_service: MessageField::some(service), deleted, ..Default::default() }
+}
+
+fn endpoint_answer(endpoint: NetworkServiceEndpoint, deleted: bool) -> NetworkServiceEndpointResponse {
+    let network_service_endpoint = MessageField::some(endpoint);
+    NetworkServiceEndpointResponse { network_service_endpoint, deleted, ..Default::default() }
+}
+
+#[async_trait]
+impl Find<Services> for Finder {
+    async fn find(
+        &self,
+        call: Call,
+        query: NetworkServiceQuery,
+    ) -> Result<Answers<NetworkServiceResponse>, Error> {
+        let wanted = query.network_service.into_option().unwrap_or_default();
+        if !query.watch {
+            let copied = self.0.mirror().services(&wanted);
+            let found = self.found::<Services>(copied, wanted, &call).await?;
+            return Ok(stream::iter(found).map(|service| Ok(service_answer((*service).clone(), false))).boxed());
+        }
+        let watch = self.0.mirror().watch::<Services>(wanted)?;
+        let events = stream::unfold(Some(watch), async |watch| {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(event) => Some((Ok(service_answer((*event.item).clone(), event.deleted)), Some(watch))),
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(events.boxed())
+    }
+}
+
+#[async_trait]
+impl Find<Endpoints> for Finder {
+    async fn find(
+        &self,
+        call: Call,
+        query: NetworkServiceEndpointQuery,
+    ) -> Result<Answers<NetworkServiceEndpointResponse>, Error> {
+        let wanted = query.network_service_endpoint.into_option().unwrap_or_default();
+        let (view, caller) = (self.0.clone(), call.caller.clone());
+        if !query.watch {
+            let copied = self.0.mirror().endpoints(&wanted);
+            let found = self.found::<Endpoints>(copied, wanted, &call).await?;
+            let seen: Vec<_> = found.iter().filter_map(|one| pass(&view, caller.as_ref(), one)).collect();
+            return Ok(stream::iter(seen).map(|endpoint| Ok(endpoint_answer(endpoint, false))).boxed());
+        }
+        let watch = self.0.mirror().watch::<Endpoints>(wanted)?;
+        let events = stream::unfold(Some((watch, view, caller)), async |state| {
+            let (mut watch, view, caller) = state?;
+            loop {
+                match watch.next().await {
+                    Ok(event) if event.deleted => {
+                        let answer = endpoint_answer((*event.item).clone(), true);
+                        return Some((Ok(answer), Some((watch, view, caller))));
+                    }
+                    Ok(event) => {
+                        if let Some(seen) = pass(&view, caller.as_ref(), &event.item) {
+                            return Some((Ok(endpoint_answer(seen, false)), Some((watch, view, caller))));
+                        }
+                    }
+                    Err(error) => return Some((Err(error), None)),
+                }
+            }
+        });
+        Ok(events.boxed())
+    }
+}

@@ -1,0 +1,73 @@
+//! The endpoints and forwarders of this node, and how each is reached.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use nsm_api::registry::NetworkServiceEndpoint;
+use nsm_chain::{Code, Error, Target};
+use nsm_model::url::{EndpointUrl, InodeUrl};
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// As it registered: with its own URL.
+    pub endpoint: NetworkServiceEndpoint,
+    /// The descriptor of its socket, where that is how it is reached.
+    pub socket: Option<(InodeUrl, Arc<OwnedFd>)>,
+}
+
+impl Local {
+    /// Where it is reached from this process.
+    ///
+    /// # Errors
+    /// Its URL is none that anybody here can go to.
+    pub fn target(&self) -> Result<Target, Error> {
+        if let Some((inode, socket)) = &self.socket {
+            return Ok(Target::Socket(*inode, Arc::clone(socket)));
+        }
+        match EndpointUrl::parse(&self.endpoint.url) {
+            url @ (EndpointUrl::Tcp { .. } | EndpointUrl::Unix(_)) => Ok(Target::Url(url)),
+            EndpointUrl::Inode(_) | EndpointUrl::Other(_) => {
+                let Self { endpoint, .. } = self;
+                let message = format!("endpoint {}: nobody here can go to its URL {:?}", endpoint.name, endpoint.url);
+                Err(Error::new(Code::Unimplemented, message))
+            }
+        }
+    }
+}
+
+/// All of them, by name.
+#[derive(Debug, Default)]
+pub struct Locals(Mutex<BTreeMap<String, Local>>);
+
+impl Locals {
+    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Local>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One is new, or registered again.
+    pub fn insert(&self, local: Local) {
+        self.table().insert(local.endpoint.name.clone(), local);
+    }
+
+    /// One has gone.
+    pub fn remove(&self, name: &str) {
+        self.table().remove(name);
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Local> {
+        self.table().get(name).cloned()
+    }
+
+    /// Those that offer a service.
+    #[must_use]
+    pub fn offering(&self, service: &str) -> Vec<Local> {
+        let offers = |local: &&Local| local.endpoint.network_service_names.iter().any(|name| name == service);
+        self.table().values().filter(offers).cloned().collect()
+    }
+}

@@ -1,0 +1,154 @@
+//! The manager's three lists.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use nsm_chain::{
+    Chain, Connections, Endpoints, Services, Target, Tasks, Tokens,
+    begin::Begin,
+    elements::{
+        Authorize, ClientInfo, Connect, Monitor, RecvFd, Relay, Table, Timeout, UpdatePath, UpdateToken,
+    },
+    follow::Follower,
+};
+use nsm_model::ids::Secret;
+use nsm_registry::{chain, mirror::Mirror};
+use nsm_rpc::Transport;
+
+use crate::{
+    Finder, Locals, View,
+    elements::{DiscoverForwarder, LocalBypass, RecvFd as RecvSocket, ToRegistry},
+};
+
+/// What a manager is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its stable name: role and node.
+    pub name: String,
+    /// How other managers reach it: what its endpoints are registered with.
+    pub url: String,
+    /// The service under which forwarders register.
+    pub forwarder_service: String,
+    /// Labels that say where this node is (`nodeName`, `clusterName`).
+    pub info: BTreeMap<String, String>,
+}
+
+/// What a manager stands on.
+#[derive(Clone)]
+pub struct Parts {
+    /// Derives connection ids.
+    pub secret: Secret,
+    /// Makes and checks tokens.
+    pub tokens: Arc<dyn Tokens>,
+    /// Reaches next hops and the registry.
+    pub transport: Transport,
+    /// Where the registry is.
+    pub registry: Target,
+    /// The copy of the registry.
+    pub mirror: Mirror,
+    /// What watchers see.
+    pub table: Arc<dyn Table>,
+    /// Owns what runs in the background.
+    pub tasks: Tasks,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+/// A manager: its lists, and what answers Find.
+#[derive(Debug, Clone)]
+pub struct Manager {
+    /// Connections.
+    pub connections: Chain<Connections>,
+    /// Network services.
+    pub services: Chain<Services>,
+    /// Endpoints and forwarders.
+    pub endpoints: Chain<Endpoints>,
+    /// Find, of both.
+    pub finder: Finder,
+}
+
+impl Manager {
+    /// The role.
+    #[must_use]
+    pub fn new(config: &Config, parts: &Parts) -> Self {
+        let locals = Arc::new(Locals::default());
+        let view = View::new(parts.mirror.clone(), Arc::clone(&locals), &config.url);
+        Self {
+            connections: connections(config, parts, &view),
+            services: services(parts),
+            endpoints: endpoints(config, parts, locals),
+            finder: Finder(view),
+        }
+    }
+}
+
+/// Connections, in request order.
+fn connections(config: &Config, parts: &Parts, view: &View) -> Chain<Connections> {
+    let Parts { secret, tokens, table, tasks, .. } = parts.clone();
+    let transport: Arc<dyn nsm_chain::Transport> = Arc::new(parts.transport.clone());
+    let relay = Arc::new(Relay(Arc::clone(&table)));
+    let follower = Follower::new(&config.name, Arc::clone(&transport), tasks.clone(), relay);
+    Chain::new(vec![
+        // Whose connection it is, by an id that only we could have given.
+        Box::new(UpdatePath::new(&config.name, secret, tokens.own_id())),
+        // One at a time for each connection.
+        Box::new(Begin::new(tasks.clone())),
+        // The caller's token into the path, ours as well.
+        Box::new(UpdateToken::new(tokens.clone())),
+        // Nothing happens for a caller who has not proved the path.
+        Box::new(Authorize::new(tokens.clone())),
+        // What is not refreshed ends.
+        Box::new(Timeout::new(tokens, tasks.clone())),
+        // Whoever watches sees what became of it.
+        Box::new(Monitor::new(table, follower)),
+        // Where the client runs.
+        Box::new(ClientInfo::new(config.info.clone())),
+        // The namespaces that the mechanisms speak of: they go on to the forwarder.
+        Box::new(RecvFd),
+        // Which forwarder of this node.
+        Box::new(DiscoverForwarder::new(Arc::new(view.clone()), &config.forwarder_service)),
+        // There.
+        Box::new(Connect::new(transport, tasks)),
+    ])
+}
+
+/// Registrations of services, in request order.
+fn services(parts: &Parts) -> Chain<Services> {
+    let Parts { tokens, transport, registry, .. } = parts.clone();
+    Chain::new(vec![
+        // Who registers: its segment and ours.
+        Box::new(chain::UpdatePath::new(tokens.clone())),
+        // The caller's token into the path, ours as well.
+        Box::new(UpdateToken::new(tokens.clone())),
+        // Nothing happens for a caller who has not proved the path.
+        Box::new(Authorize::new(tokens)),
+        // There.
+        Box::new(ToRegistry::new(transport, registry)),
+    ])
+}
+
+/// Registrations of endpoints and forwarders, in request order.
+fn endpoints(config: &Config, parts: &Parts, locals: Arc<Locals>) -> Chain<Endpoints> {
+    let Parts { tokens, transport, registry, tasks, .. } = parts.clone();
+    Chain::new(vec![
+        // Who registers: its segment and ours.
+        Box::new(chain::UpdatePath::new(tokens.clone())),
+        // The caller's token into the path, ours as well.
+        Box::new(UpdateToken::new(tokens.clone())),
+        // Nothing happens for a caller who has not proved the path.
+        Box::new(Authorize::new(tokens)),
+        // One at a time for each name.
+        Box::new(Begin::new(tasks)),
+        // Where it runs.
+        Box::new(ClientInfo::new(config.info.clone())),
+        // Its socket.
+        Box::new(RecvSocket),
+        // Others reach it through us.
+        Box::new(LocalBypass::new(locals, &config.url)),
+        // There.
+        Box::new(ToRegistry::new(transport, registry)),
+    ])
+}
