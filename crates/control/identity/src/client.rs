@@ -1,17 +1,21 @@
 //! The consumer of the SPIFFE Workload API: SPIRE's agent or ours.
 
+mod error;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nsm_model::spiffe::TrustDomain;
 use tonic::{Code, Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
 
+pub use error::WorkloadError;
+
 use crate::{
     Bundles, Identity, IdentityPublisher, IdentitySource,
-    address::{AddressError, AgentAddress},
+    address::AgentAddress,
     guard::{Backoff, TaskGuard},
     identity::IdentityError,
     svid,
@@ -32,62 +36,6 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Federated domains with large bundles fit; more is not an SVID response.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Why no identity was had.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkloadError {
-    /// The address.
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    /// Nobody there.
-    #[error(
-        "cannot reach the SPIFFE agent at {address}: {reason}; start it, or correct SPIFFE_ENDPOINT_SOCKET"
-    )]
-    Unreachable {
-        /// Where.
-        address: AgentAddress,
-        /// From the system.
-        reason: String,
-    },
-    /// The agent does not know this process.
-    #[error(
-        "the SPIFFE agent at {address} has no identity for this process: {reason}; add an entry whose selectors match it (uid {uid}, pid {pid})"
-    )]
-    Refused {
-        /// Where.
-        address: AgentAddress,
-        /// The agent's words.
-        reason: String,
-        /// Of this process.
-        uid: u32,
-        /// Of this process.
-        pid: u32,
-    },
-    /// Another gRPC error.
-    #[error("the SPIFFE agent at {address} failed: {reason}")]
-    Agent {
-        /// Where.
-        address: AgentAddress,
-        /// The agent's words.
-        reason: String,
-    },
-    /// What it sent is unusable.
-    #[error("the SPIFFE agent at {address} sent an unusable SVID: {reason}")]
-    Svid {
-        /// Where.
-        address: AgentAddress,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nothing within the start-up deadline.
-    #[error("no identity after {waited:?}: {last}")]
-    Startup {
-        /// How long.
-        waited: Duration,
-        /// The last attempt.
-        last: Box<WorkloadError>,
-    },
-}
 
 /// An identity that follows its agent; dropping it ends the following.
 #[derive(Debug)]
@@ -157,10 +105,7 @@ impl Follower {
         loop {
             if let Some(stream) = stream.take() {
                 let error = self.follow(stream, &mut backoff).await;
-                let left = self
-                    .current
-                    .current()
-                    .remaining(std::time::SystemTime::now());
+                let left = self.current.current().remaining(SystemTime::now());
                 tracing::warn!(%error, svid_left = ?left, "lost the SPIFFE agent, keeping the identity in hand");
             }
             tokio::time::sleep(backoff.step()).await;
@@ -181,7 +126,12 @@ impl Follower {
         backoff: &mut Backoff,
     ) -> WorkloadError {
         loop {
-            let message = match stream.message().await {
+            // An agent renews at half; one that is long overdue hangs, or the network lost it.
+            let left = self.current.current().remaining(SystemTime::now());
+            let overdue = (left * 3 / 4).max(PAUSE_MAX);
+            let received = tokio::time::timeout(overdue, stream.message()).await;
+            let late = || Err(Status::deadline_exceeded("it sent no new SVID in time"));
+            let message = match received.unwrap_or_else(|_| late()) {
                 Ok(Some(message)) => message,
                 Ok(None) => {
                     return agent_error(&self.address, &Status::unavailable("it ended the stream"));

@@ -1,5 +1,7 @@
 //! The built-in authority: its files, joining, and renewal.
 
+#![allow(clippy::unwrap_used, reason = "a test says with a panic what failed")]
+
 use std::{
     fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration,
 };
@@ -238,4 +240,35 @@ fn names_and_domains_are_checked() {
         error.contains("is not of trust domain example.org"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_intermediate_is_renewed_by_the_nodes_own_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::generate(domain()).unwrap();
+    let root = Arc::new(root.with_intermediate_life(Duration::from_secs(2)));
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let server = AuthorityServer::serve(root.clone(), listen).await.unwrap();
+    let token = root.create_join_token("one").unwrap();
+    let config = config(folder.path(), "one", server.address(), Some(token));
+    let node = Node::join(config).await.unwrap();
+    let issue = || node.issue(&id("app"), Duration::from_secs(60)).unwrap();
+    let first = issue();
+    assert!(
+        first.remaining(std::time::SystemTime::now()) <= Duration::from_secs(3),
+        "cut to its issuer's life"
+    );
+    let stored = fs::read(folder.path().join("one/node.json")).unwrap();
+    let mut rounds = 0;
+    while issue().chain()[1] == first.chain()[1] {
+        rounds += 1;
+        assert!(rounds < 100, "not renewed within 5 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_ne!(
+        stored,
+        fs::read(folder.path().join("one/node.json")).unwrap()
+    );
+    let far = root.issue(&id("server"), Duration::from_secs(60)).unwrap();
+    handshake(issue(), far).await;
 }

@@ -1,5 +1,7 @@
 //! Handshakes between two sides: who is let in, who is refused, and with which words.
 
+#![allow(clippy::unwrap_used, reason = "a test says with a panic what failed")]
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

@@ -1,95 +1,34 @@
 //! The Workload API from agent to client: attestation, rotation, removal, restarts, JWT SVIDs.
 
+#![allow(clippy::unwrap_used, reason = "a test says with a panic what failed")]
+
+mod common;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use nsm_identity::{
     IdentitySource, Workload, WorkloadError,
-    address::AgentAddress,
-    ca::{AuthorityServer, EntrySource, JoinConfig, Node, Root, WorkloadServer},
+    ca::{EntrySource, WorkloadServer},
     client::request,
     tls::{self, Expect},
     workload::{
         JWTBundlesRequest, JWTSVIDRequest, ValidateJWTSVIDRequest, X509BundlesRequest,
-        X509SVIDRequest, client::SpiffeWorkloadAPIClient,
+        X509SVIDRequest,
     },
 };
-use nsm_model::spiffe::SpiffeId;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
-const HOUR: Duration = Duration::from_secs(3600);
+use common::{Agent, HOUR, entry_for, id, own_uid};
+
 const STARTUP: Duration = Duration::from_secs(5);
-
-fn id(name: &str) -> SpiffeId {
-    format!("spiffe://example.org/{name}").parse().unwrap()
-}
-
-fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-fn entry_for(name: &str, uid: u32) -> String {
-    format!("entries: [{{id: {}, selectors: {{uid: {uid}}}}}]", id(name))
-}
-
-/// A root and node in one, with an entries file and a socket in a folder of its own.
-struct Agent {
-    folder: tempfile::TempDir,
-    root: Arc<Root>,
-    node: Arc<Node>,
-    server: Option<WorkloadServer>,
-}
-
-impl Agent {
-    fn new(entries: &str, svid_life: Duration) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Arc::new(Root::generate("example.org".parse().unwrap()).unwrap());
-        let node = Arc::new(Node::local(root.clone(), "here").unwrap());
-        fs::write(folder.path().join("entries.yaml"), entries).unwrap();
-        let mut agent = Self {
-            folder,
-            root,
-            node,
-            server: None,
-        };
-        agent.start(svid_life);
-        agent
-    }
-
-    fn start(&mut self, svid_life: Duration) {
-        self.server = Some(serve(&self.node, self.folder.path(), svid_life));
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("agent.sock")
-    }
-
-    fn address(&self) -> String {
-        format!("unix://{}", self.socket().display())
-    }
-
-    fn set_entries(&self, entries: &str) {
-        fs::write(self.folder.path().join("entries.yaml"), entries).unwrap();
-    }
-
-    async fn raw(&self) -> SpiffeWorkloadAPIClient<Channel> {
-        let channel = AgentAddress::Unix(self.socket()).connect().await.unwrap();
-        SpiffeWorkloadAPIClient::new(channel)
-    }
-}
-
-fn serve(node: &Arc<Node>, folder: &Path, svid_life: Duration) -> WorkloadServer {
-    let entries = EntrySource::file(&folder.join("entries.yaml"), &node.trust_domain()).unwrap();
-    WorkloadServer::serve(node.clone(), entries, &folder.join("agent.sock"), svid_life).unwrap()
-}
 
 #[tokio::test]
 async fn a_known_process_gets_its_identity() {
@@ -355,103 +294,4 @@ async fn one_socket_one_agent_and_a_stale_socket_is_replaced() {
     assert!(agent.socket().exists());
     agent.start(HOUR);
     Workload::connect(&agent.address(), STARTUP).await.unwrap();
-}
-
-#[tokio::test]
-async fn jwt_svids_of_a_joined_node() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = Arc::new(Root::generate("example.org".parse().unwrap()).unwrap());
-    let authority = AuthorityServer::serve(root.clone(), "127.0.0.1:0".parse().unwrap())
-        .await
-        .unwrap();
-    let config = JoinConfig {
-        node: "one".to_owned(),
-        directory: folder.path().join("node"),
-        authority: authority.address(),
-        bundle: Some(root.bundle_pem().into_bytes()),
-        token: Some(root.create_join_token("one").unwrap()),
-    };
-    let node = Arc::new(Node::join(config).await.unwrap());
-    fs::write(
-        folder.path().join("entries.yaml"),
-        entry_for("app", own_uid()),
-    )
-    .unwrap();
-    let _server = serve(&node, folder.path(), HOUR);
-    let channel = AgentAddress::Unix(folder.path().join("agent.sock"))
-        .connect()
-        .await
-        .unwrap();
-    let mut raw = SpiffeWorkloadAPIClient::new(channel);
-
-    let none = raw
-        .fetch_jwt_svid(request(JWTSVIDRequest::default()))
-        .await
-        .unwrap_err();
-    assert_eq!(none.code(), Code::InvalidArgument);
-    let audience = vec!["db".to_owned(), "cache".to_owned()];
-    let wanted = JWTSVIDRequest {
-        audience,
-        ..Default::default()
-    };
-    let svid = raw
-        .fetch_jwt_svid(request(wanted))
-        .await
-        .unwrap()
-        .into_inner()
-        .svids
-        .remove(0);
-    assert_eq!(svid.spiffe_id, id("app").as_str());
-
-    let mut validate = async |audience: &str, svid: &str| {
-        let (audience, svid) = (audience.to_owned(), svid.to_owned());
-        let message = ValidateJWTSVIDRequest {
-            audience,
-            svid,
-            ..Default::default()
-        };
-        raw.validate_jwt_svid(request(message))
-            .await
-            .map(tonic::Response::into_inner)
-    };
-    let valid = validate("cache", &svid.svid).await.unwrap();
-    assert_eq!(valid.spiffe_id, id("app").as_str());
-    assert!(valid.claims.fields.contains_key("exp") && valid.claims.fields.contains_key("aud"));
-    let mut forged = svid.svid.clone();
-    forged.truncate(forged.len() - 8);
-    forged.push_str("AAAAAAAA");
-    for (audience, token, says) in [
-        ("other", svid.svid.as_str(), "not for audience \"other\""),
-        ("db", &forged, "the signature is wrong"),
-        ("db", "", "three parts"),
-    ] {
-        let status = validate(audience, token).await.unwrap_err();
-        assert_eq!(status.code(), Code::InvalidArgument);
-        assert!(
-            status.message().contains(says),
-            "{} should say {says:?}",
-            status.message()
-        );
-    }
-
-    let jwks = raw
-        .fetch_jwt_bundles(request(JWTBundlesRequest::default()))
-        .await
-        .unwrap()
-        .into_inner()
-        .message()
-        .await;
-    let jwks = jwks.unwrap().unwrap().bundles;
-    assert!(String::from_utf8_lossy(&jwks["spiffe://example.org"]).contains("\"crv\":\"P-256\""));
-    let bundles = raw
-        .fetch_x509_bundles(request(X509BundlesRequest::default()))
-        .await
-        .unwrap()
-        .into_inner()
-        .message()
-        .await;
-    assert_eq!(
-        bundles.unwrap().unwrap().bundles["spiffe://example.org"],
-        root.certificate().to_vec()
-    );
 }

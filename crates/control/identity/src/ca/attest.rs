@@ -65,7 +65,8 @@ pub struct Facts {
     pub pid: u32,
     /// Its effective user when it connected.
     pub uid: u32,
-    /// Its executable as it sees it itself; combine with a namespace where images differ.
+    /// Its executable as it sees it itself; combine with a namespace where images differ. It does not keep
+    /// processes of one user apart that mean each other harm: they could also trace each other.
     pub exe: PathBuf,
     /// The inode of its network namespace.
     pub netns: u64,
@@ -145,13 +146,15 @@ impl Caller {
 
     fn explain(&self, name: &str, error: &io::Error) -> AttestError {
         let path = format!("/proc/{}/{name}", self.pid);
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => AttestError::Forbidden {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            AttestError::Forbidden {
                 path,
                 reason: error.to_string(),
-            },
-            io::ErrorKind::NotFound => AttestError::Gone(self.pid),
-            _ => unreadable(&path, error),
+            }
+        } else if error.kind() == io::ErrorKind::NotFound {
+            AttestError::Gone(self.pid)
+        } else {
+            unreadable(&path, error)
         }
     }
 }
@@ -222,6 +225,10 @@ mod tests {
     }
 
     #[tokio::test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the test needs a process that ends"
+    )]
     async fn notices_that_a_process_ended() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = Pid::from_child(&child);

@@ -128,7 +128,18 @@ impl CaError {
             | Self::Certificate(_) => Status::invalid_argument(self.to_string()),
             Self::TooManyTokens(_) => Status::resource_exhausted(self.to_string()),
             Self::Authority { .. } => Status::unavailable(self.to_string()),
-            _ => {
+            Self::Svid(_)
+            | Self::Identity(_)
+            | Self::Dir(_)
+            | Self::Entries(_)
+            | Self::Tls(_)
+            | Self::EmptyChain
+            | Self::KeyMismatch
+            | Self::NeedToken { .. }
+            | Self::BadFile { .. }
+            | Self::Listen { .. }
+            | Self::Socket { .. }
+            | Self::Random => {
                 tracing::error!(error = %self, "the authority failed");
                 Status::internal("the authority failed; see its log")
             }

@@ -1,46 +1,29 @@
 //! A node's side of the authority: joining, renewing, and the state that it keeps on disk.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+mod state;
+mod trust;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use rcgen::KeyPair;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
-use serde::{Deserialize, Serialize};
+use rustls::{ClientConfig, pki_types::CertificateDer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
-use webpki::KeyUsage;
 
-use super::{
-    CaError,
-    authority::AUTHORITY_PATH,
-    dir::SecretDir,
-    join_token::{Fingerprint, JoinToken, fingerprint},
-    pem,
-    root::Grant,
-};
+pub(crate) use state::{restore, save};
+use trust::Trust;
+
+use super::{CaError, authority::AUTHORITY_PATH, join_token::JoinToken, pem, root::Grant};
 use crate::{
-    Bundles, Identity, IdentitySource,
+    Identity, IdentitySource,
     authority_api::{JoinRequest, JoinResponse, MintJwtRequest},
     authority_stub::authority_client::AuthorityClient,
-    svid::Leaf,
     tls::{self, Expect},
 };
 
 /// One call, handshake included; the authority does nothing slow.
 const CALL: Duration = Duration::from_secs(10);
-
-const STATE_FILE: &str = "node.json";
 
 /// How a node comes to its intermediate.
 #[derive(Clone, Debug)]
@@ -208,158 +191,4 @@ fn joining_config(trust: Trust) -> Result<ClientConfig, CaError> {
     config.alpn_protocols = vec![tls::ALPN_H2.to_vec()];
     config.enable_sni = false;
     Ok(config)
-}
-
-/// How a node that has nothing yet knows the authority.
-#[derive(Debug)]
-enum Trust {
-    Roots(Vec<CertificateDer<'static>>),
-    Fingerprint(Fingerprint),
-}
-
-impl Trust {
-    fn check(
-        &self,
-        leaf: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
-        let error = |text: String| {
-            let inner = Box::<dyn std::error::Error + Send + Sync>::from(text);
-            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::from(inner))))
-        };
-        let roots = match self {
-            Self::Roots(roots) => roots.clone(),
-            Self::Fingerprint(known) => {
-                let root = chain
-                    .iter()
-                    .find(|certificate| fingerprint(certificate) == *known);
-                let refused = || {
-                    error(
-                        "its root is not the one whose fingerprint is in the join token".to_owned(),
-                    )
-                };
-                vec![root.ok_or_else(refused)?.clone().into_owned()]
-            }
-        };
-        let id = Leaf::parse(leaf).map_err(|e| error(e.to_string()))?.id;
-        let bundles = Bundles::from([(id.trust_domain(), roots)]);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        tls::verify_chain(&bundles, leaf, chain, KeyUsage::server_auth(), now)
-            .map_err(|e| error(e.to_string()))?;
-        if id.path() == AUTHORITY_PATH {
-            Ok(())
-        } else {
-            Err(error(format!("{id} is not an authority")))
-        }
-    }
-}
-
-impl ServerCertVerifier for Trust {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.check(end_entity, intermediates, now)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &tls::provider().signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &tls::provider().signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        tls::provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
-/// A grant and its key as one file, so that a crash leaves a matching pair.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    node: String,
-    trust_domain: String,
-    key: String,
-    chain: String,
-    bundle: String,
-    jwt_keys: String,
-}
-
-pub(crate) fn save(
-    dir: &SecretDir,
-    node: &str,
-    grant: &Grant,
-    key: &KeyPair,
-) -> Result<(), CaError> {
-    let state = State {
-        node: node.to_owned(),
-        trust_domain: grant.domain.to_string(),
-        key: key.serialize_pem(),
-        chain: pem::encode(&grant.chain),
-        bundle: pem::encode(&grant.roots),
-        jwt_keys: String::from_utf8_lossy(&grant.jwks).into_owned(),
-    };
-    let text = serde_json::to_vec_pretty(&state).map_err(|error| bad_state(error.to_string()))?;
-    Ok(dir.write(STATE_FILE, &text)?)
-}
-
-/// The grant of an earlier run; `None` when there is none for this node.
-pub(crate) fn restore(dir: &SecretDir, node: &str) -> Result<Option<(Grant, KeyPair)>, CaError> {
-    let Some(text) = dir.read(STATE_FILE)? else {
-        return Ok(None);
-    };
-    let state: State =
-        serde_json::from_slice(&text).map_err(|error| bad_state(error.to_string()))?;
-    if state.node != node {
-        return Err(bad_state(format!(
-            "it belongs to node {:?}, not {node:?}",
-            state.node
-        )));
-    }
-    let domain = state.trust_domain.parse();
-    let grant = Grant {
-        domain: domain
-            .map_err(|error: nsm_model::spiffe::SpiffeError| bad_state(error.to_string()))?,
-        chain: pem::decode(state.chain.as_bytes()).map_err(bad_state)?,
-        roots: pem::decode(state.bundle.as_bytes()).map_err(bad_state)?,
-        jwks: state.jwt_keys.into_bytes(),
-    };
-    Ok(Some((grant, KeyPair::from_pem(&state.key)?)))
-}
-
-fn bad_state(reason: String) -> CaError {
-    CaError::BadFile {
-        name: STATE_FILE,
-        reason,
-    }
 }

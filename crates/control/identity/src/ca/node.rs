@@ -214,7 +214,7 @@ fn usable(stored: Option<(Grant, KeyPair)>) -> Result<Option<Arc<Held>>, CaError
 }
 
 /// A fresh key and the request for its certificate; names in it would be ignored.
-fn request() -> Result<(KeyPair, Vec<u8>), CaError> {
+pub(crate) fn request() -> Result<(KeyPair, Vec<u8>), CaError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let request = CertificateParams::default().serialize_request(&key)?;
     Ok((key, request.der().to_vec()))

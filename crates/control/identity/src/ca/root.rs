@@ -19,7 +19,7 @@ use super::{
     jwt::JwtKey,
     pem,
 };
-use crate::{Identity, identity::Bundles, svid, tls::PeerSvid};
+use crate::{Identity, identity::Bundles, svid, tls, tls::PeerSvid};
 
 /// A root lives for ten years: replacing one means to hand out a new bundle everywhere.
 const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -49,6 +49,7 @@ pub struct Root {
     issuer: issue::Issuer,
     jwt: JwtKey,
     tokens: JoinTokens,
+    intermediate_life: Duration,
 }
 
 impl Root {
@@ -94,7 +95,14 @@ impl Root {
             issuer,
             jwt,
             tokens,
+            intermediate_life: INTERMEDIATE_LIFE,
         })
+    }
+
+    /// Another life for the intermediates of nodes than [`INTERMEDIATE_LIFE`]; it also bounds their SVIDs.
+    pub fn with_intermediate_life(mut self, life: Duration) -> Self {
+        self.intermediate_life = life;
+        self
     }
 
     /// The trust domain.
@@ -176,12 +184,17 @@ impl Root {
         self.jwt.mint(id, audience, SystemTime::now())
     }
 
-    /// The node's name, if `peer` is a node agent with its *own* intermediate: any intermediate can sign
-    /// any ID, but its common name is the root's word.
+    /// The node's name, if `peer` is a node agent with its *own* intermediate. Any intermediate can sign any
+    /// ID, but its common name is the root's word; so the leaf has to be signed by the one that comes first,
+    /// not by another one in the chain.
     pub(crate) fn node_of(&self, peer: &PeerSvid) -> Result<String, CaError> {
         let refuse = || CaError::NotANode(peer.id.clone());
-        let intermediate = peer.intermediates.first().ok_or_else(refuse)?;
-        let name = svid::common_name(intermediate)?.ok_or_else(refuse)?;
+        let signer = peer.intermediates.first().ok_or_else(refuse)?;
+        let usage = webpki::KeyUsage::client_auth();
+        let chain = std::slice::from_ref(signer);
+        tls::verify_chain(&self.bundles(), &peer.leaf, chain, usage, SystemTime::now())
+            .map_err(|_| refuse())?;
+        let name = svid::common_name(signer)?.ok_or_else(refuse)?;
         if node_id(&self.domain, &name)? == peer.id {
             Ok(name)
         } else {
@@ -192,7 +205,7 @@ impl Root {
     fn grant(&self, node: &str, key: &rcgen::PublicKey) -> Result<Grant, CaError> {
         let chain = self
             .issuer
-            .authority(node, key, SystemTime::now() + INTERMEDIATE_LIFE)?;
+            .authority(node, key, SystemTime::now() + self.intermediate_life)?;
         Ok(Grant {
             domain: self.domain.clone(),
             chain,
@@ -264,3 +277,6 @@ fn stored_certificate(
     }
     Ok(certificate)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,21 @@
 //! The SPIFFE Workload API's methods, each behind attestation.
 
+mod claims;
+mod feed;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use buffa_types::google::protobuf::Struct;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use nsm_model::spiffe::SpiffeId;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+
+use feed::{SvidFeed, bundle_feed};
 
 use super::{
     CaError, EntrySource, Node,
@@ -29,11 +33,6 @@ use crate::{
         X509SVID, X509SVIDRequest, X509SVIDResponse, server::SpiffeWorkloadAPI,
     },
 };
-
-mod claims;
-
-/// How long a removed entry may go on at most while its SVID is not yet due.
-const ENTRIES_CHECK: Duration = Duration::from_secs(1);
 
 /// A JWT SVID for more audiences than this is one for nobody in particular.
 const MAX_AUDIENCES: usize = 16;
@@ -144,88 +143,6 @@ fn denied() -> Status {
     Status::permission_denied("no identity issued")
 }
 
-/// One caller's stream of SVIDs.
-struct SvidFeed {
-    agent: Arc<Agent>,
-    known: Known,
-    held: watch::Receiver<Arc<Held>>,
-    due: Option<Instant>,
-    over: bool,
-}
-
-impl SvidFeed {
-    /// The next SVID: at once the first time, then when half of the last one's life is over, or when the
-    /// caller's entry or the node's intermediate changes.
-    async fn next(mut self) -> Option<(Result<X509SVIDResponse, Status>, Self)> {
-        if self.over {
-            return None;
-        }
-        if let Some(due) = self.due {
-            match self.wait(due).await {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(status) => {
-                    self.over = true;
-                    return Some((Err(status), self));
-                }
-            }
-        }
-        let held = self.held.borrow_and_update().clone();
-        let answer = match self.agent.svid(&self.known.id, &held) {
-            Ok((response, due)) => {
-                self.due = Some(due);
-                Ok(response)
-            }
-            Err(error) => {
-                self.over = true;
-                Err(error.status())
-            }
-        };
-        Some((answer, self))
-    }
-
-    /// Until a new SVID is needed; `false` when there is nobody to send it to.
-    async fn wait(&mut self, due: Instant) -> Result<bool, Status> {
-        loop {
-            let pause = due
-                .saturating_duration_since(Instant::now())
-                .min(ENTRIES_CHECK);
-            let mut changed = false;
-            tokio::select! {
-                () = self.agent.cancel.cancelled() => return Ok(false),
-                () = tokio::time::sleep(pause) => {}
-                Ok(()) = self.held.changed() => changed = true,
-            }
-            if !self.known.caller.alive() {
-                return Ok(false);
-            }
-            let id = self.agent.find(&self.known.facts)?;
-            if changed || id != self.known.id || Instant::now() >= due {
-                self.known.id = id;
-                return Ok(true);
-            }
-        }
-    }
-}
-
-/// A stream that is sent anew whenever the node's grant changes.
-fn bundle_feed<T: Send + 'static>(
-    agent: &Arc<Agent>,
-    message: impl Fn(&Held) -> T + Send + 'static,
-) -> impl Stream<Item = Result<T, Status>> + Send + 'static {
-    let held = agent.node.watch();
-    let cancel = agent.cancel.clone();
-    let state = (held, message, true);
-    let feed = stream::unfold(state, |(mut held, message, first)| async move {
-        if !first {
-            held.changed().await.ok()?;
-        }
-        let answer = message(&held.borrow_and_update().clone());
-        Some((Ok(answer), (held, message, false)))
-    });
-    feed.take_until(cancel.cancelled_owned())
-}
-
 #[tonic::async_trait]
 impl SpiffeWorkloadAPI for Api {
     type FetchX509SVIDStream = Feed<X509SVIDResponse>;
@@ -237,13 +154,7 @@ impl SpiffeWorkloadAPI for Api {
         request: Request<X509SVIDRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         let known = self.0.known(&request)?;
-        let feed = SvidFeed {
-            agent: self.0.clone(),
-            known,
-            held: self.0.node.watch(),
-            due: None,
-            over: false,
-        };
+        let feed = SvidFeed::new(self.0.clone(), known);
         Ok(Response::new(stream::unfold(feed, SvidFeed::next).boxed()))
     }
 

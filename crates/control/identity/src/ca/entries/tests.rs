@@ -1,3 +1,5 @@
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
 use super::*;
 
 fn domain() -> TrustDomain {
@@ -99,6 +101,15 @@ fn a_changed_file_is_read_again_and_a_broken_one_is_not_used() {
     assert_eq!(source.current().0.len(), 1);
     fs::write(&path, "entries: [oops").unwrap();
     assert_eq!(source.current().0.len(), 1);
+    fs::write(&path, YAML).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o646)).unwrap();
+    assert_eq!(source.current().0.len(), 1);
+    assert!(
+        EntrySource::file(&path, &domain())
+            .unwrap_err()
+            .to_string()
+            .contains("can be written by others")
+    );
     fs::remove_file(&path).unwrap();
     assert_eq!(source.current().0.len(), 1);
 }
