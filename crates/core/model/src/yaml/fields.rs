@@ -160,9 +160,20 @@ fn kind_of_plain(text: &str) -> Option<&'static str> {
     ) {
         return Some("boolean");
     }
-    let digits = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
-    let number = text.parse::<f64>().is_ok() || text.starts_with("0x") || text.starts_with("0o");
-    (digits && number).then_some("number")
+    is_number(text).then_some("number")
+}
+
+/// Whether YAML's core schema reads a number there (YAML 1.2.2, section 10.3.2).
+fn is_number(text: &str) -> bool {
+    let digits = |rest: Option<&str>, base| {
+        rest.is_some_and(|r| !r.is_empty() && r.chars().all(|c| c.is_digit(base)))
+    };
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let decimal = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    digits(text.strip_prefix("0x"), 16)
+        || digits(text.strip_prefix("0o"), 8)
+        || matches!(unsigned.to_lowercase().as_str(), ".inf" | ".nan")
+        || (decimal && unsigned.parse::<f64>().is_ok())
 }
 
 /// The entries of one map while it is read: what nobody asked for is an unknown key.

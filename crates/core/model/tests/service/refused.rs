@@ -184,3 +184,29 @@ fn unknown_keys_and_wrong_types() {
         &expect![[r#"line 5: spec.name is "other", but metadata.name is "svc"; write: name: svc"#]],
     );
 }
+
+#[test]
+fn words_that_look_like_numbers() {
+    let label = |word: &str| spec(&format!("  matches:\n  - source_selector: {{a: {word}}}\n"));
+    for word in [
+        "0x@",
+        "0x",
+        "1.2.3",
+        "v1",
+        "1e",
+        "+",
+        ".",
+        "inf",
+        "nan",
+        "2026-01-01",
+    ] {
+        let services = nsm_model::service::load_yaml(&label(word)).unwrap();
+        assert_eq!(services[0].matches[0].source_selector["a"], word);
+    }
+    for word in [
+        "0x1f", "0o17", "-1", "+1.5", ".5", "1e3", ".inf", "-.Inf", ".NaN",
+    ] {
+        let error = nsm_model::service::load_yaml(&label(word)).unwrap_err();
+        assert_eq!(error.hint, Some(format!("a: \"{word}\"")));
+    }
+}

@@ -51,7 +51,9 @@ fn labels() -> impl Strategy<Value = std::collections::BTreeMap<String, String>>
     let value = prop_oneof![
         Just("true".to_owned()),
         Just("8080".to_owned()),
-        "[a-z{}.: #-]{0,8}"
+        "[a-z{}.: #-]{0,8}",
+        "[0-9xoeinfa+.-]{0,6}",
+        "[0-9]{1,3}",
     ];
     prop::collection::btree_map("[a-zA-Z][a-zA-Z0-9./-]{0,8}", value, 0..4)
 }
