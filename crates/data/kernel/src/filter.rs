@@ -20,14 +20,13 @@ use nsm_model::filter::FilterRules;
 pub use counters::{RuleCounter, Subject};
 pub use error::FilterError;
 pub use flow::{FLOW_TIMEOUT_MS, FLOWS_MAX};
-pub use lower::RULES_MAX;
-
 use message::Message;
 use socket::Socket;
 
 /// Name of the table and of what is in it.
 const TABLE: &str = "nsm";
 const CHAIN: &str = "forward";
+const ALLOW_CHAIN: &str = "allow";
 const CLIENT_PORTS: &str = "client_ports";
 const ENDPOINT_PORTS: &str = "endpoint_ports";
 /// Longest interface name (IFNAMSIZ without the terminating zero), and the length of a name in a set.
@@ -64,18 +63,33 @@ impl Filter {
     /// # Errors
     /// [`FilterError::Kernel`] when the kernel gives no netfilter socket.
     pub fn open() -> Result<Self, FilterError> {
-        Ok(Self { socket: Socket::open()? })
+        Ok(Self {
+            socket: Socket::open()?,
+        })
     }
 
     /// Puts these rules in force in place of the former ones, all at once; ports and flows stay.
     ///
     /// # Errors
-    /// [`FilterError::TooManyRules`] and [`FilterError::Contradiction`] before anything is changed;
-    /// [`FilterError::Unsupported`] and [`FilterError::Kernel`] from the kernel, which then keeps the former rules.
+    /// [`FilterError::Unsupported`], [`FilterError::TooLarge`] and [`FilterError::Kernel`]; the former rules then stay.
     pub fn replace(&mut self, rules: &FilterRules) -> Result<(), FilterError> {
-        let lowered = lower::lower(rules)?;
+        let lowered = lower::lower(rules);
         let mut batch = frame();
-        batch.extend(lowered.iter().map(lower::KernelRule::message));
+        for set in &lowered.sets {
+            batch.extend([
+                Message::anonymous_set(TABLE, set),
+                Message::intervals(TABLE, set),
+            ]);
+        }
+        batch.extend(lowered.rules.iter().map(|rule| {
+            let mark = rule.subject.map(Subject::mark);
+            Message::rule(
+                TABLE,
+                rule.chain,
+                &rule.exprs,
+                mark.as_ref().map(<[u8; 4]>::as_slice),
+            )
+        }));
         self.socket.transact("replace rules of", TABLE, &batch)
     }
 
@@ -84,7 +98,11 @@ impl Filter {
     /// # Errors
     /// [`FilterError::PortName`] for a name no interface can have; [`FilterError::Kernel`].
     pub fn add_port(&mut self, name: &str, role: Role) -> Result<(), FilterError> {
-        self.socket.transact("add port", name, &[Message::element(TABLE, role.set(), &key(name)?, true)])
+        self.socket.transact(
+            "add port",
+            name,
+            &[Message::element(TABLE, role.set(), &key(name)?, true)],
+        )
     }
 
     /// Forgets a port, on whichever side it was. An unknown one is fine.
@@ -94,8 +112,18 @@ impl Filter {
     pub fn remove_port(&mut self, name: &str) -> Result<(), FilterError> {
         let key = key(name)?;
         for role in [Role::Client, Role::Endpoint] {
-            let removed = self.socket.transact("remove port", name, &[Message::element(TABLE, role.set(), &key, false)]);
-            removed.or_else(|error| if error.is_absent() { Ok(()) } else { Err(error) })?;
+            let removed = self.socket.transact(
+                "remove port",
+                name,
+                &[Message::element(TABLE, role.set(), &key, false)],
+            );
+            removed.or_else(|error| {
+                if error.is_absent() {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            })?;
         }
         Ok(())
     }
@@ -106,7 +134,9 @@ impl Filter {
     /// # Errors
     /// [`FilterError::Kernel`].
     pub fn counters(&mut self) -> Result<Vec<RuleCounter>, FilterError> {
-        let answers = self.socket.dump("read counters of", TABLE, Message::get_rules(TABLE, CHAIN))?;
+        let answers =
+            self.socket
+                .dump("read counters of", TABLE, Message::get_rules(TABLE, CHAIN))?;
         Ok(counters::sum(&answers))
     }
 
@@ -115,24 +145,40 @@ impl Filter {
     /// # Errors
     /// [`FilterError::Kernel`].
     pub fn remove(&mut self) -> Result<(), FilterError> {
-        let removed = self.socket.transact("remove", TABLE, &[Message::delete_table(TABLE)]);
-        removed.or_else(|error| if error.is_absent() { Ok(()) } else { Err(error) })
+        let removed = self
+            .socket
+            .transact("remove", TABLE, &[Message::delete_table(TABLE)]);
+        removed.or_else(|error| {
+            if error.is_absent() {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
     }
 }
 
-/// Table, sets and chain (made where they are missing), and the chain emptied.
+/// Table, sets and chains (made where they are missing), and the chains emptied.
 fn frame() -> Vec<Message> {
     let mut messages = vec![Message::table(TABLE)];
-    messages.extend([CLIENT_PORTS, ENDPOINT_PORTS].map(|name| Message::name_set(TABLE, name, NAME_KEY)));
+    messages.extend(
+        [CLIENT_PORTS, ENDPOINT_PORTS].map(|name| Message::name_set(TABLE, name, NAME_KEY)),
+    );
     messages.extend(flow::Family::BOTH.map(|family| Message::flow_set(TABLE, family)));
-    messages.extend([Message::forward_chain(TABLE, CHAIN), Message::empty_chain(TABLE, CHAIN)]);
+    messages.extend([
+        Message::forward_chain(TABLE, CHAIN),
+        Message::chain(TABLE, ALLOW_CHAIN),
+    ]);
+    messages.extend([CHAIN, ALLOW_CHAIN].map(|chain| Message::empty_chain(TABLE, chain)));
     messages
 }
 
 fn key(name: &str) -> Result<[u8; NAME_KEY], FilterError> {
     let good = !name.is_empty() && name.len() <= NAME_MAX && !name.contains(['\0', '/']);
     if !good {
-        return Err(FilterError::PortName { name: name.to_owned() });
+        return Err(FilterError::PortName {
+            name: name.to_owned(),
+        });
     }
     let mut key = [0; NAME_KEY];
     key[..name.len()].copy_from_slice(name.as_bytes());

@@ -9,6 +9,7 @@
 mod cells;
 mod ending;
 mod figures;
+mod filter;
 
 use std::process::{Command, ExitCode};
 
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     }
     let mut failed = false;
     let mut skips = 0;
-    for (name, test) in [cells::TESTS, figures::TESTS, ending::TESTS].concat() {
+    for (name, test) in [cells::TESTS, figures::TESTS, filter::TESTS, ending::TESTS].concat() {
         if args.iter().any(|arg| !arg.starts_with('-'))
             && !args.iter().any(|arg| name.contains(arg.as_str()))
         {

@@ -55,7 +55,11 @@ pub(super) fn sum(rules: &[Vec<u8>]) -> Vec<RuleCounter> {
         let mut counted = (0, 0);
         for (kind, value) in attributes(rule) {
             match kind {
-                4 => counted = attributes(value).find_map(|(_, expr)| counter(expr)).unwrap_or_default(),
+                4 => {
+                    counted = attributes(value)
+                        .find_map(|(_, expr)| counter(expr))
+                        .unwrap_or_default()
+                }
                 7 => subject = Subject::from_mark(value),
                 _ => {}
             }
@@ -65,16 +69,31 @@ pub(super) fn sum(rules: &[Vec<u8>]) -> Vec<RuleCounter> {
             *total = (total.0 + counted.0, total.1 + counted.1);
         }
     }
-    totals.into_iter().map(|(subject, (packets, bytes))| RuleCounter { subject, packets, bytes }).collect()
+    totals
+        .into_iter()
+        .map(|(subject, (packets, bytes))| RuleCounter {
+            subject,
+            packets,
+            bytes,
+        })
+        .collect()
 }
 
 /// Packets and bytes of a counter expression: NFTA_COUNTER_BYTES 1, PACKETS 2.
 fn counter(expr: &[u8]) -> Option<(u64, u64)> {
-    let field = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let field = |bytes, wanted| {
+        attributes(bytes)
+            .find(|(kind, _)| *kind == wanted)
+            .map(|(_, value)| value)
+    };
     if field(expr, 1)? != b"counter\0" {
         return None;
     }
     let data = field(expr, 2)?;
-    let number = |wanted| field(data, wanted).and_then(|value| value.try_into().ok()).map(u64::from_be_bytes);
+    let number = |wanted| {
+        field(data, wanted)
+            .and_then(|value| value.try_into().ok())
+            .map(u64::from_be_bytes)
+    };
     Some((number(2)?, number(1)?))
 }

@@ -24,21 +24,18 @@ pub enum FilterError {
         /// On which table.
         object: String,
     },
-    /// More rules than one change of the kernel's tables takes.
-    #[error("{count} filter rules are more than {max}: join addresses into prefixes and ports into ranges")]
-    TooManyRules {
-        /// How many there are.
-        count: usize,
-        /// How many there may be.
-        max: usize,
-    },
-    /// A rule that no packet can match.
-    #[error("filter rule {rule}: {reason}: no packet can match it; correct or remove it")]
-    Contradiction {
-        /// Which rule, the first is 1.
-        rule: usize,
-        /// Why.
-        reason: &'static str,
+    /// The rules do not fit into one change of the kernel's tables.
+    #[error(
+        "cannot {op} packet filter {object}: {bytes} bytes of rules are more than one change takes: join addresses into \
+         prefixes and rules into lists, or raise net.core.wmem_max"
+    )]
+    TooLarge {
+        /// What was tried.
+        op: &'static str,
+        /// On which table.
+        object: String,
+        /// How long the change would be.
+        bytes: usize,
     },
     /// A name that no interface can have.
     #[error("bridge port {name:?} is not an interface name: 1 to 15 bytes without a slash")]
@@ -52,7 +49,9 @@ impl FilterError {
     pub(super) fn kernel(op: &'static str, object: &str, errno: i32) -> Self {
         let object = object.to_owned();
         match errno {
-            libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT => Self::Unsupported { op, object },
+            libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT => {
+                Self::Unsupported { op, object }
+            }
             _ => Self::Kernel { op, object, errno },
         }
     }
@@ -60,7 +59,13 @@ impl FilterError {
     /// True when what was to be changed is not there.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Kernel { errno: libc::ENOENT, .. })
+        matches!(
+            self,
+            Self::Kernel {
+                errno: libc::ENOENT,
+                ..
+            }
+        )
     }
 
     /// True when this machine cannot have packet filters on bridges at all.

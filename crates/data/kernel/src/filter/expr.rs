@@ -46,14 +46,25 @@ pub(super) enum Expr {
     Compare(Reg, bool, Vec<u8>),
     /// Between two values, both included.
     Range(Reg, Vec<u8>, Vec<u8>),
-    /// Is the register's value in the set?
-    Lookup(&'static str, Reg),
+    /// Is the register's value in the set? One without a name is found by its number in the batch.
+    Lookup(&'static str, Option<u32>, Reg),
     /// Adds the register's value to the set, or renews its life; fails when the set is full.
     Record(&'static str, Reg, u64),
     /// Counts packets and bytes.
     Counter,
-    /// Decides (NF_ACCEPT 1, NF_DROP 0).
-    Verdict(bool),
+    /// Decides.
+    Verdict(Jump),
+}
+
+/// How a rule ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Jump {
+    /// The packet passes (NF_ACCEPT).
+    Accept,
+    /// The packet is dropped (NF_DROP).
+    Drop,
+    /// Another chain decides; if it does not, this one's policy does (NFT_GOTO).
+    Chain(&'static str),
 }
 
 /// Numbers of `enum nft_meta_keys`, `nft_payload_bases`, `nft_cmp_ops`, `nft_dynset_ops`; the fragment header is IPv6's
@@ -69,6 +80,9 @@ const RANGE_EQ: u32 = 0;
 const DYNSET_UPDATE: u32 = 1;
 const FRAGMENT_HEADER: u8 = 44;
 const REG_VERDICT: u32 = 0;
+const NF_DROP: i32 = 0;
+const NF_ACCEPT: i32 = 1;
+const NFT_GOTO: i32 = -4;
 
 impl Expr {
     /// NFTA_EXPR_NAME 1, NFTA_EXPR_DATA 2.
@@ -84,24 +98,59 @@ impl Expr {
             Self::Zero(reg) => ("immediate", start.number(1, reg.number()).data(2, &[0; 4])),
             Self::Mask(reg, mask) => {
                 let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
-                let registers = start.number(1, reg.number()).number(2, reg.number()).number(3, length);
-                ("bitwise", registers.data(4, mask).data(5, &vec![0; mask.len()]))
+                let registers = start
+                    .number(1, reg.number())
+                    .number(2, reg.number())
+                    .number(3, length);
+                (
+                    "bitwise",
+                    registers.data(4, mask).data(5, &vec![0; mask.len()]),
+                )
             }
             Self::Compare(reg, equal, value) => {
                 let op = if *equal { CMP_EQ } else { CMP_NEQ };
-                ("cmp", start.number(1, reg.number()).number(2, op).data(3, value))
+                (
+                    "cmp",
+                    start.number(1, reg.number()).number(2, op).data(3, value),
+                )
             }
-            Self::Range(reg, from, to) => {
-                ("range", start.number(1, reg.number()).number(2, RANGE_EQ).data(3, from).data(4, to))
+            Self::Range(reg, from, to) => (
+                "range",
+                start
+                    .number(1, reg.number())
+                    .number(2, RANGE_EQ)
+                    .data(3, from)
+                    .data(4, to),
+            ),
+            Self::Lookup(set, id, reg) => {
+                let lookup = start.text(1, set).number(2, reg.number());
+                (
+                    "lookup",
+                    id.map_or(lookup.clone(), |id| lookup.number(4, id)),
+                )
             }
-            Self::Lookup(set, reg) => ("lookup", start.text(1, set).number(2, reg.number())),
-            Self::Record(set, reg, timeout) => {
-                ("dynset", start.text(1, set).number(3, DYNSET_UPDATE).number(4, reg.number()).long(6, *timeout))
-            }
+            Self::Record(set, reg, timeout) => (
+                "dynset",
+                start
+                    .text(1, set)
+                    .number(3, DYNSET_UPDATE)
+                    .number(4, reg.number())
+                    .long(6, *timeout),
+            ),
             Self::Counter => ("counter", start.long(1, 0).long(2, 0)),
-            Self::Verdict(accept) => {
-                let verdict = Attributes::default().number(1, u32::from(*accept));
-                ("immediate", start.number(1, REG_VERDICT).nest(2, &Attributes::default().nest(2, &verdict)))
+            Self::Verdict(jump) => {
+                let code = |code: i32| Attributes::default().bytes(1, &code.to_be_bytes());
+                let verdict = match jump {
+                    Jump::Accept => code(NF_ACCEPT),
+                    Jump::Drop => code(NF_DROP),
+                    Jump::Chain(chain) => code(NFT_GOTO).text(2, chain),
+                };
+                (
+                    "immediate",
+                    start
+                        .number(1, REG_VERDICT)
+                        .nest(2, &Attributes::default().nest(2, &verdict)),
+                )
             }
         }
     }
@@ -109,9 +158,16 @@ impl Expr {
 
 fn load(source: Source, reg: Reg) -> (&'static str, Attributes) {
     let start = Attributes::default();
-    let meta = |key| ("meta", Attributes::default().number(1, reg.number()).number(2, key));
+    let meta = |key| {
+        (
+            "meta",
+            Attributes::default().number(1, reg.number()).number(2, key),
+        )
+    };
     let payload = |base, offset, length| {
-        let start = Attributes::default().number(1, reg.number()).number(2, base);
+        let start = Attributes::default()
+            .number(1, reg.number())
+            .number(2, base);
         ("payload", start.number(3, offset).number(4, length))
     };
     match source {

@@ -98,7 +98,11 @@ pub(super) enum Discriminator {
 /// Loads the key of the packet's flow, or of the flow it replies to, into the registers from the first on.
 pub(super) fn key(family: Family, discriminator: Discriminator, reply: bool) -> Vec<Expr> {
     let step = family.address_length() / 4;
-    let (from, to) = if reply { (family.destination(), family.source()) } else { (family.source(), family.destination()) };
+    let (from, to) = if reply {
+        (family.destination(), family.source())
+    } else {
+        (family.source(), family.destination())
+    };
     let (first, second) = (Reg(1 + 2 * step), Reg(2 + 2 * step));
     let mut exprs = vec![
         Expr::Load(Source::Protocol, Reg(0)),
@@ -108,10 +112,17 @@ pub(super) fn key(family: Family, discriminator: Discriminator, reply: bool) -> 
     exprs.extend(match discriminator {
         Discriminator::Ports => {
             let (source, destination) = (Source::Transport(0, 2), Source::Transport(2, 2));
-            let (one, other) = if reply { (destination, source) } else { (source, destination) };
+            let (one, other) = if reply {
+                (destination, source)
+            } else {
+                (source, destination)
+            };
             [Expr::Load(one, first), Expr::Load(other, second)]
         }
-        Discriminator::EchoId => [Expr::Load(Source::Transport(4, 2), first), Expr::Zero(second)],
+        Discriminator::EchoId => [
+            Expr::Load(Source::Transport(4, 2), first),
+            Expr::Zero(second),
+        ],
         Discriminator::Nothing => [Expr::Zero(first), Expr::Zero(second)],
     });
     exprs

@@ -47,12 +47,19 @@ impl Socket {
             rustix::net::sockopt::set_socket_send_buffer_size(&inner, SEND_BYTES)?;
             std::io::Result::Ok(inner)
         };
-        let inner = open().map_err(|e| FilterError::kernel("open", "socket", e.raw_os_error().unwrap_or(libc::EIO)))?;
+        let inner = open().map_err(|e| {
+            FilterError::kernel("open", "socket", e.raw_os_error().unwrap_or(libc::EIO))
+        })?;
         Ok(Self { inner, sequence: 0 })
     }
 
     /// Sends the messages as one transaction: all of them take effect, or none.
-    pub(super) fn transact(&mut self, op: &'static str, object: &str, messages: &[Message]) -> Result<(), FilterError> {
+    pub(super) fn transact(
+        &mut self,
+        op: &'static str,
+        object: &str,
+        messages: &[Message],
+    ) -> Result<(), FilterError> {
         let failed = |errno| FilterError::kernel(op, object, errno);
         let mut bytes = Vec::new();
         let mut sequence = self.sequence;
@@ -60,21 +67,53 @@ impl Socket {
             sequence = sequence.wrapping_add(1);
             sequence
         };
-        frame(&mut bytes, BATCH_BEGIN, NLM_F_REQUEST, next(), (0, SUBSYSTEM), &[]);
+        frame(
+            &mut bytes,
+            BATCH_BEGIN,
+            NLM_F_REQUEST,
+            next(),
+            (0, SUBSYSTEM),
+            &[],
+        );
         let mut last = 0;
         for (index, message) in messages.iter().enumerate() {
             // Errors come in any case; the last acknowledgement says that there was none.
-            let ack = if index + 1 == messages.len() { NLM_F_ACK } else { 0 };
+            let ack = if index + 1 == messages.len() {
+                NLM_F_ACK
+            } else {
+                0
+            };
             last = next();
             let kind = SUBSYSTEM << 8 | message.kind;
-            frame(&mut bytes, kind, NLM_F_REQUEST | message.flags | ack, last, (FAMILY_BRIDGE, 0), &message.attributes.0);
+            frame(
+                &mut bytes,
+                kind,
+                NLM_F_REQUEST | message.flags | ack,
+                last,
+                (FAMILY_BRIDGE, 0),
+                &message.attributes.0,
+            );
         }
-        frame(&mut bytes, BATCH_END, NLM_F_REQUEST, next(), (0, SUBSYSTEM), &[]);
+        frame(
+            &mut bytes,
+            BATCH_END,
+            NLM_F_REQUEST,
+            next(),
+            (0, SUBSYSTEM),
+            &[],
+        );
         self.sequence = sequence;
-        self.send(&bytes).map_err(failed)?;
+        self.send(&bytes).map_err(|errno| match errno {
+            libc::EMSGSIZE => FilterError::TooLarge {
+                op,
+                object: object.to_owned(),
+                bytes: bytes.len(),
+            },
+            errno => failed(errno),
+        })?;
         loop {
             for answer in self.receive().map_err(failed)? {
-                if answer.kind != NLMSG_ERROR || answer.sequence.wrapping_sub(last.wrapping_sub(1)) > u32::MAX / 2 && answer.sequence > last {
+                if answer.kind != NLMSG_ERROR {
                     continue;
                 }
                 match errno(&answer.body) {
@@ -90,12 +129,24 @@ impl Socket {
     }
 
     /// Lists; returns the attributes of each answer.
-    pub(super) fn dump(&mut self, op: &'static str, object: &str, message: Message) -> Result<Vec<Vec<u8>>, FilterError> {
+    pub(super) fn dump(
+        &mut self,
+        op: &'static str,
+        object: &str,
+        message: Message,
+    ) -> Result<Vec<Vec<u8>>, FilterError> {
         let failed = |errno| FilterError::kernel(op, object, errno);
         for _ in 0..DUMPS_MAX {
             self.sequence = self.sequence.wrapping_add(1);
             let (mut bytes, kind) = (Vec::new(), SUBSYSTEM << 8 | message.kind);
-            frame(&mut bytes, kind, NLM_F_REQUEST | NLM_F_DUMP, self.sequence, (FAMILY_BRIDGE, 0), &message.attributes.0);
+            frame(
+                &mut bytes,
+                kind,
+                NLM_F_REQUEST | NLM_F_DUMP,
+                self.sequence,
+                (FAMILY_BRIDGE, 0),
+                &message.attributes.0,
+            );
             self.send(&bytes).map_err(failed)?;
             if let Some(all) = self.receive_dump().map_err(failed)? {
                 return Ok(all);
@@ -122,7 +173,10 @@ impl Socket {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), i32> {
-        self.inner.send(bytes, 0).map(drop).map_err(|e| e.raw_os_error().unwrap_or(libc::EIO))
+        self.inner
+            .send(bytes, 0)
+            .map(drop)
+            .map_err(|e| e.raw_os_error().unwrap_or(libc::EIO))
     }
 
     /// A failed batch may have several errors; the first is the cause.
@@ -146,7 +200,14 @@ impl Socket {
 }
 
 /// Appends one message: netlink header, netfilter header (family, version 0, resource), attributes.
-fn frame(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, (family, resource): (u8, u16), attributes: &[u8]) {
+fn frame(
+    out: &mut Vec<u8>,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    (family, resource): (u8, u16),
+    attributes: &[u8],
+) {
     let length = u32::try_from(HEADER + GENERIC + attributes.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_ne_bytes());
     out.extend_from_slice(&kind.to_ne_bytes());
@@ -162,10 +223,19 @@ fn split(mut bytes: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while let Some(header) = bytes.first_chunk::<HEADER>() {
         let short = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
-        let long = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let long = |at: usize| {
+            u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let length = usize::try_from(long(0)).unwrap_or(usize::MAX);
-        let Some(body) = bytes.get(HEADER..length) else { break };
-        answers.push(Answer { kind: short(4), flags: short(6), sequence: long(8), body: body.to_vec() });
+        let Some(body) = bytes.get(HEADER..length) else {
+            break;
+        };
+        answers.push(Answer {
+            kind: short(4),
+            flags: short(6),
+            sequence: long(8),
+            body: body.to_vec(),
+        });
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     answers
@@ -173,5 +243,7 @@ fn split(mut bytes: &[u8]) -> Vec<Answer> {
 
 /// The error number of an error message's body, positive; 0 acknowledges.
 fn errno(body: &[u8]) -> i32 {
-    body.first_chunk::<4>().map_or(libc::EPROTO, |code| i32::from_ne_bytes(*code).saturating_neg())
+    body.first_chunk::<4>().map_or(libc::EPROTO, |code| {
+        i32::from_ne_bytes(*code).saturating_neg()
+    })
 }
