@@ -17,6 +17,7 @@ pub mod error;
 pub mod events;
 
 pub mod executor;
+pub mod filter;
 pub mod handle;
 mod messages;
 pub mod netlink;
