@@ -211,6 +211,12 @@ impl Executor {
         self.shared.forget(id);
     }
 
+    /// The number of a namespace that links of ours are in.
+    #[must_use]
+    pub fn number(&self, id: NetnsId) -> Option<i32> {
+        self.shared.nsid(id)
+    }
+
     /// The namespace with this number, if links of ours are in it.
     #[must_use]
     pub fn namespace(&self, nsid: i32) -> Option<NetnsId> {

@@ -12,10 +12,11 @@
     reason = "system calls that no safe crate offers; each block argues its safety"
 )]
 
+mod birth;
 pub mod bridge;
+mod contents;
 pub mod error;
 pub mod events;
-
 pub mod executor;
 pub mod filter;
 pub mod handle;
@@ -25,7 +26,6 @@ pub mod netns;
 mod nsid;
 pub mod reaper;
 mod session;
-
 pub mod setup;
 pub mod stats;
 mod undo;

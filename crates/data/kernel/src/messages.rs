@@ -1,27 +1,20 @@
-//! Every netlink message we send, built in one place.
+//! The messages about links and namespaces; what fills a link is in `contents`.
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan,
     LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-    RouteType,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nsm_plan::{Address, End, GROUP, Neighbour, REAP_GROUP, Route, Tunnel};
+use nsm_plan::{End, GROUP, REAP_GROUP, Tunnel};
 
 use crate::netlink::Request;
 use crate::netns::NetnsFd;
 
-/// `IFLA_VXLAN_PORT` and friends want big-endian; the crate does that. This one is ours: `NETNSA_NSID` for "any".
+/// `NETNSA_NSID` for "any free number" (`NETNSA_NSID_NOT_ASSIGNED`).
 const ANY_NSID: i32 = -1;
 /// How links that wait for their deletion are called; the index makes the name unique in its namespace.
 pub(crate) const REAPED_PREFIX: &str = "nsz-";
@@ -31,14 +24,6 @@ pub(crate) const REAPED_PREFIX: &str = "nsz-";
 pub(crate) enum Place {
     Own,
     Nsid(i32),
-}
-
-pub(crate) fn family(address: IpAddr) -> AddressFamily {
-    if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    }
 }
 
 fn born(end: &End, index: u32) -> LinkMessage {
@@ -243,121 +228,6 @@ pub(crate) fn delete_link_by_index(place: Place, index: u32, name: &str) -> Requ
         0,
         RouteNetlinkMessage::DelLink(at(by_index(index), place)),
     )
-}
-
-fn address_message(index: u32, net: IpNet) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = family(net.addr());
-    message.header.prefix_len = net.prefix_len();
-    message.header.index = index;
-    message.attributes = vec![
-        AddressAttribute::Local(net.addr()),
-        AddressAttribute::Address(net.addr()),
-    ];
-    if net.addr().is_ipv6() {
-        message
-            .attributes
-            .push(AddressAttribute::Flags(AddressFlags::Nodad));
-    }
-    message
-}
-
-pub(crate) fn new_address(index: u32, address: &Address) -> Request {
-    let object = format!("{} on {} in {}", address.net, address.name, address.netns);
-    add_address(index, address.net, object)
-}
-
-pub(crate) fn add_address(index: u32, net: IpNet, object: String) -> Request {
-    let message = RouteNetlinkMessage::NewAddress(address_message(index, net));
-    Request::new("add address", object, NLM_F_CREATE | NLM_F_EXCL, message)
-}
-
-pub(crate) fn delete_address(index: u32, address: &Address) -> Request {
-    let object = format!("{} on {} in {}", address.net, address.name, address.netns);
-    let message = RouteNetlinkMessage::DelAddress(address_message(index, address.net));
-    Request::new("delete address", object, 0, message)
-}
-
-pub(crate) fn route_message(index: u32, destination: IpNet, via: Option<IpAddr>) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(destination.addr());
-    message.header.destination_prefix_length = destination.prefix_len();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Static;
-    message.header.kind = RouteType::Unicast;
-    message.header.scope = RouteScope::Universe;
-    message.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::from(destination.addr())),
-        RouteAttribute::Oif(index),
-    ];
-    match via {
-        Some(via) => {
-            message.header.flags = RouteFlags::Onlink;
-            message
-                .attributes
-                .push(RouteAttribute::Gateway(RouteAddress::from(via)));
-        }
-        None if destination.addr().is_ipv4() => message.header.scope = RouteScope::Link,
-        None => {}
-    }
-    message
-}
-
-pub(crate) fn new_route(index: u32, route: &Route, replace: bool) -> Request {
-    let flags = if replace {
-        NLM_F_CREATE | NLM_F_REPLACE
-    } else {
-        NLM_F_CREATE | NLM_F_EXCL
-    };
-    let message = RouteNetlinkMessage::NewRoute(route_message(index, route.destination, route.via));
-    Request::new("add route", route_object(route), flags, message)
-}
-
-pub(crate) fn delete_route(index: u32, route: &Route) -> Request {
-    let message = RouteNetlinkMessage::DelRoute(route_message(index, route.destination, route.via));
-    Request::new("delete route", route_object(route), 0, message)
-}
-
-fn route_object(route: &Route) -> String {
-    format!(
-        "{} through {} in {}",
-        route.destination, route.name, route.netns
-    )
-}
-
-fn neighbour_message(index: u32, neighbour: &Neighbour) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = family(neighbour.address);
-    message.header.ifindex = index;
-    message.header.state = NeighbourState::Permanent;
-    message.attributes = vec![
-        NeighbourAttribute::Destination(neighbour.address.into()),
-        NeighbourAttribute::LinkLayerAddress(neighbour.mac.to_vec()),
-    ];
-    message
-}
-
-pub(crate) fn new_neighbour(index: u32, neighbour: &Neighbour) -> Request {
-    let object = format!(
-        "{} on {} in {}",
-        neighbour.address, neighbour.name, neighbour.netns
-    );
-    let message = RouteNetlinkMessage::NewNeighbour(neighbour_message(index, neighbour));
-    Request::new(
-        "add neighbour",
-        object,
-        NLM_F_CREATE | NLM_F_REPLACE,
-        message,
-    )
-}
-
-pub(crate) fn delete_neighbour(index: u32, neighbour: &Neighbour) -> Request {
-    let object = format!(
-        "{} on {} in {}",
-        neighbour.address, neighbour.name, neighbour.netns
-    );
-    let message = RouteNetlinkMessage::DelNeighbour(neighbour_message(index, neighbour));
-    Request::new("delete neighbour", object, 0, message)
 }
 
 /// Gives a namespace a number in the sending socket's namespace; EEXIST when it has one.

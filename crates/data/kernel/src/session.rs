@@ -1,25 +1,26 @@
 //! One visit of a worker to the namespaces of a plan: sockets, and the steps of putting resources in place.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+};
 use nsm_model::ifname::IfName;
-use nsm_plan::{Changes, End, Entry, GROUP, Link, Netns, NetnsId, Resource, Route, Sysctl};
+use nsm_plan::{Changes, Entry, Netns, NetnsId, Resource, Route, Sysctl};
 
+use crate::contents;
 use crate::error::{ApplyError, KernelError};
 use crate::executor::Shared;
-use crate::messages::{self, Place};
-use crate::netlink::{Request, Socket};
+use crate::messages;
+use crate::netlink::{Outcome, Request, Socket};
 use crate::netns::{Inside, NetnsFd};
-use crate::stats::{self, LinkState};
 
-/// Other indices tried when a link's derived one is taken: by its own retired predecessor, mostly.
-const INDEX_TRIES: u32 = 8;
-/// Distance between those: past the range of derived indices, see `nsm_plan::derived_index`.
-const INDEX_STEP: u32 = 0x0100_0000;
-/// A closed VXLAN device keeps its VNI until the reaper has deleted it: about 20 ms, rarely more.
-const REAPER_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+/// The kernel's work item waits for other link changes; beyond this something is wrong, but not with the connection.
+const USABLE_LIMIT: Duration = Duration::from_millis(500);
+/// Between two looks at an IPv6 address: about what the kernel takes when it is idle.
+const USABLE_PAUSE: Duration = Duration::from_micros(50);
 
 /// One visit. Its sockets close with it, so that no namespace stays pinned.
 pub(crate) struct Session<'a, 'b> {
@@ -50,14 +51,6 @@ fn push<'e>(queue: &mut Queue<'e>, netns: Netns, step: Step<'e>) {
         Some((_, steps)) => steps.push(step),
         None => queue.push((netns, vec![step])),
     }
-}
-
-/// What is where a link should be.
-enum Found {
-    Nothing,
-    Ours(Vec<LinkState>),
-    Part(Vec<(End, u32)>),
-    Foreign(IfName, Netns),
 }
 
 impl<'a, 'b> Session<'a, 'b> {
@@ -108,7 +101,7 @@ impl<'a, 'b> Session<'a, 'b> {
             .ok_or(ApplyError::MissingNetns(id))
     }
 
-    fn fd(&self, netns: Netns) -> Result<&NetnsFd, ApplyError> {
+    pub(crate) fn fd(&self, netns: Netns) -> Result<&NetnsFd, ApplyError> {
         match netns {
             Netns::Node => Ok(self.inside.node()),
             Netns::Id(id) => self.fds.get(&id).ok_or(ApplyError::MissingNetns(id)),
@@ -150,23 +143,48 @@ impl<'a, 'b> Session<'a, 'b> {
                 }
                 Resource::Sysctl(sysctl) => self.write(sysctl)?,
                 Resource::Address(a) => {
-                    let request = messages::new_address(self.index(a.netns, &a.name, a.index), a);
+                    let request = contents::new_address(self.index(a.netns, &a.name, a.index), a);
                     push(&mut queue, a.netns, Step { request, entry });
                 }
                 Resource::Route(r) => {
                     let request =
-                        messages::new_route(self.index(r.netns, &r.name, r.index), r, false);
+                        contents::new_route(self.index(r.netns, &r.name, r.index), r, false);
                     push(&mut queue, r.netns, Step { request, entry });
                 }
                 Resource::Neighbour(n) => {
-                    let request = messages::new_neighbour(self.index(n.netns, &n.name, n.index), n);
+                    let request = contents::new_neighbour(self.index(n.netns, &n.name, n.index), n);
                     push(&mut queue, n.netns, Step { request, entry });
                 }
             }
         }
-        queue
-            .into_iter()
-            .try_for_each(|(netns, steps)| self.flush(netns, steps, made))
+        for (netns, steps) in queue {
+            self.flush(netns, steps, made)?;
+        }
+        self.wait_usable(entries)
+    }
+
+    /// An IPv6 address is added at once, but packets to it are taken only after a work item of the kernel has run.
+    fn wait_usable(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
+        let mut waiting = BTreeMap::<Netns, Vec<Request>>::new();
+        for entry in entries {
+            if let Resource::Address(address) = &entry.resource
+                && address.net.addr().is_ipv6()
+            {
+                let ask = contents::get_route(address.net.addr());
+                waiting.entry(address.netns).or_default().push(ask);
+            }
+        }
+        let deadline = Instant::now() + USABLE_LIMIT;
+        for (netns, requests) in waiting {
+            while !self.socket(netns)?.batch(&requests)?.iter().all(is_local) {
+                if Instant::now() > deadline {
+                    tracing::warn!(%netns, "IPv6 addresses are not usable yet");
+                    return Ok(());
+                }
+                std::thread::sleep(USABLE_PAUSE);
+            }
+        }
+        Ok(())
     }
 
     fn flush(
@@ -203,7 +221,7 @@ impl<'a, 'b> Session<'a, 'b> {
     fn route_exists(&mut self, route: &Route) -> Result<(), ApplyError> {
         let index = self.index(route.netns, &route.name, route.index);
         let mut ask = RouteMessage::default();
-        ask.header.address_family = messages::family(route.destination.addr());
+        ask.header.address_family = contents::family(route.destination.addr());
         let ask = Request::new(
             "list routes",
             route.netns.to_string(),
@@ -217,7 +235,7 @@ impl<'a, 'b> Session<'a, 'b> {
             .filter_map(|message| through(message, route))
             .collect::<Vec<_>>();
         if through.contains(&index) {
-            socket.execute(&[messages::new_route(index, route, true)])?;
+            socket.execute(&[contents::new_route(index, route, true)])?;
             return Ok(());
         }
         Err(ApplyError::RouteInUse {
@@ -246,119 +264,14 @@ impl<'a, 'b> Session<'a, 'b> {
             .copied()
             .unwrap_or(planned)
     }
-
-    /// Makes a link be there. True when it was not.
-    fn create(&mut self, link: &Link) -> Result<bool, ApplyError> {
-        let (mut salt, mut waited, mut last) = (0, false, None);
-        while salt < INDEX_TRIES {
-            let request = self.birth(link, salt)?;
-            let Err(error) = self.node.query(request) else {
-                for end in link.ends() {
-                    self.indices
-                        .insert((end.netns, end.name.clone()), salted(end, salt));
-                }
-                return Ok(true);
-            };
-            if error.errno != libc::EEXIST && error.errno != libc::EBUSY {
-                return Err(error.into());
-            }
-            match (self.look(link)?, link) {
-                (Found::Foreign(name, netns), _) => {
-                    return Err(ApplyError::NameInUse { name, netns });
-                }
-                (Found::Ours(states), _) if fits(link, &states) => {
-                    for (end, state) in link.ends().into_iter().zip(states) {
-                        self.indices
-                            .insert((end.netns, end.name.clone()), state.index);
-                    }
-                    return Ok(false);
-                }
-                (Found::Ours(states), _) => {
-                    let ends = link
-                        .ends()
-                        .into_iter()
-                        .cloned()
-                        .zip(states.iter().map(|state| state.index));
-                    self.retire_now(ends.collect())?;
-                }
-                (Found::Part(ends), _) => self.retire_now(ends)?,
-                (Found::Nothing, Link::Vxlan { tunnel, .. }) if error.errno == libc::EEXIST => {
-                    if waited || self.shared.reaper.pending() == 0 {
-                        return Err(ApplyError::VniInUse {
-                            vni: tunnel.vni,
-                            port: tunnel.port,
-                        });
-                    }
-                    waited = self.shared.reaper.wait_idle(REAPER_WAIT) || !waited;
-                    continue;
-                }
-                (Found::Nothing, _) => {}
-            }
-            salt += 1;
-            last = Some(error);
-        }
-        Err(last
-            .unwrap_or_else(|| KernelError::new("create link", link.kind(), libc::EEXIST))
-            .into())
-    }
-
-    fn birth(&self, link: &Link, salt: u32) -> Result<Request, ApplyError> {
-        Ok(match link {
-            Link::Veth { far, near } => messages::new_veth(
-                (far, salted(far, salt), self.fd(far.netns)?),
-                (near, salted(near, salt), self.fd(near.netns)?),
-            ),
-            Link::Vxlan { end, tunnel } => {
-                messages::new_vxlan(end, salted(end, salt), self.fd(end.netns)?, tunnel)
-            }
-        })
-    }
-
-    fn look(&mut self, link: &Link) -> Result<Found, ApplyError> {
-        let mut states = Vec::new();
-        let mut part = Vec::new();
-        for end in link.ends() {
-            let [_, named] = stats::find(
-                self.socket(end.netns)?,
-                Place::Own,
-                end.index,
-                end.name.as_str(),
-            )?;
-            let Some(state) = named else { continue };
-            if !is_end(&state, end) {
-                return Ok(Found::Foreign(end.name.clone(), end.netns));
-            }
-            part.push((end.clone(), state.index));
-            states.push(state);
-        }
-        Ok(match states.len() {
-            0 => Found::Nothing,
-            n if n == link.ends().len() => Found::Ours(states),
-            _ => Found::Part(part),
-        })
-    }
 }
 
-/// Whether a link in the kernel is this end: it carries its alias, or was born as it and never got one.
-pub(crate) fn is_end(state: &LinkState, end: &End) -> bool {
-    let half_born = state.alias.is_empty() && state.group == GROUP && state.index == end.index;
-    state.group == GROUP && (state.alias == end.alias || half_born)
-}
-
-/// Whether what is there can be adopted as it is; alias, MTU and up are set again in any case.
-fn fits(link: &Link, states: &[LinkState]) -> bool {
-    let vni = match link {
-        Link::Veth { .. } => None,
-        Link::Vxlan { tunnel, .. } => Some(tunnel.vni.get()),
-    };
-    link.ends()
-        .iter()
-        .zip(states)
-        .all(|(end, state)| state.mac == end.mac && state.vni == vni)
-}
-
-fn salted(end: &End, salt: u32) -> u32 {
-    end.index + salt * INDEX_STEP
+/// Whether the route asked for ends here.
+fn is_local(outcome: &Outcome) -> bool {
+    let local = |message: &RouteNetlinkMessage| matches!(message, RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local);
+    outcome
+        .as_ref()
+        .is_ok_and(|replies| replies.iter().any(local))
 }
 
 /// The interface of a route to the same destination in the main table.

@@ -12,6 +12,7 @@ use netlink_packet_route::link::{
 };
 use nsm_model::ifname::IfName;
 
+use crate::contents;
 use crate::error::{KernelError, NetnsError};
 use crate::messages::{self, Place};
 use crate::netlink::{Request, Socket};
@@ -150,7 +151,7 @@ impl Own {
     /// The kernel's.
     pub fn add_address(&mut self, name: &IfName, net: IpNet) -> Result<(), KernelError> {
         let index = self.index(name)?;
-        match self.socket.execute(&[messages::add_address(
+        match self.socket.execute(&[contents::add_address(
             index,
             net,
             format!("{net} on {name}"),
@@ -172,7 +173,7 @@ impl Own {
     ) -> Result<(), KernelError> {
         let index = self.index(name)?;
         let message =
-            RouteNetlinkMessage::NewRoute(messages::route_message(index, destination.trunc(), via));
+            RouteNetlinkMessage::NewRoute(contents::route_message(index, destination.trunc(), via));
         let object = format!("{destination} through {name}");
         self.socket.execute(&[Request::new(
             "set route",
@@ -202,7 +203,7 @@ impl Own {
     /// The kernel's.
     pub fn mtu_of(&mut self, address: IpAddr) -> Result<Option<u32>, KernelError> {
         let mut ask = AddressMessage::default();
-        ask.header.family = messages::family(address);
+        ask.header.family = contents::family(address);
         let ask = Request::new(
             "list addresses",
             address.to_string(),

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use nsm_plan::{End, Entry, Link, Netns, NetnsId, Resource};
 
+use crate::birth::is_end;
+use crate::contents;
 use crate::error::{ApplyError, KernelError, NetnsError};
 use crate::messages::{self, Place};
 use crate::netlink::Request;
 use crate::reaper::Corpse;
-use crate::session::{Session, is_end};
+use crate::session::Session;
 use crate::stats::{self, LinkState};
 
 /// Requests by namespace, in the order in which namespaces were first named.
@@ -38,17 +40,17 @@ impl Session<'_, '_> {
                 Resource::Link(link) => corpses.extend(self.retire(link, &mut queue)?),
                 Resource::Address(a) if !with_link || a.net.addr().is_ipv4() => {
                     if let Some(index) = self.present(a.netns, &a.name, a.index)? {
-                        push(&mut queue, a.netns, [messages::delete_address(index, a)]);
+                        push(&mut queue, a.netns, [contents::delete_address(index, a)]);
                     }
                 }
                 Resource::Route(r) if !with_link => {
                     if let Some(index) = self.present(r.netns, &r.name, r.index)? {
-                        push(&mut queue, r.netns, [messages::delete_route(index, r)]);
+                        push(&mut queue, r.netns, [contents::delete_route(index, r)]);
                     }
                 }
                 Resource::Neighbour(n) if !with_link => {
                     if let Some(index) = self.present(n.netns, &n.name, n.index)? {
-                        push(&mut queue, n.netns, [messages::delete_neighbour(index, n)]);
+                        push(&mut queue, n.netns, [contents::delete_neighbour(index, n)]);
                     }
                 }
                 Resource::Address(_)

@@ -53,7 +53,7 @@ pub(crate) fn isolated(test: &str, body: impl FnOnce()) {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let (out, err) = (text(&output.stdout), text(&output.stderr));
             for line in out.lines().filter(|line| line.starts_with("skipped: ")) {
-                writeln!(io::stdout(), "{line}").unwrap();
+                say(line);
             }
             assert!(
                 output.status.success(),
@@ -69,7 +69,13 @@ pub(crate) fn isolated(test: &str, body: impl FnOnce()) {
 
 /// Says in the one fixed format that a test could not run; written past the test runner's capture.
 pub(crate) fn skip(test: &str, missing: &str) {
-    writeln!(io::stdout(), "skipped: {test}: {missing}").unwrap();
+    say(&format!("skipped: {test}: {missing}"));
+}
+
+/// A line of its own: the runner may have begun one.
+fn say(line: &str) {
+    let mut out = io::stdout();
+    out.write_all(format!("\n{line}\n").as_bytes()).unwrap();
 }
 
 /// A node (the process's own namespace) and pods.

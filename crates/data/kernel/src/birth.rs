@@ -1,0 +1,140 @@
+//! Making a link be there: born, adopted, or refused because something else is in its place.
+
+use nsm_model::ifname::IfName;
+use nsm_plan::{End, GROUP, Link, Netns};
+
+use crate::error::{ApplyError, KernelError};
+use crate::messages::{self, Place};
+use crate::netlink::Request;
+use crate::session::Session;
+use crate::stats::{self, LinkState};
+
+/// Other indices tried when a link's derived one is taken: by its own retired predecessor, mostly.
+const INDEX_TRIES: u32 = 8;
+/// Distance between those: past the range of derived indices, see `nsm_plan::derived_index`.
+const INDEX_STEP: u32 = 0x0100_0000;
+/// A closed VXLAN device keeps its VNI until the reaper has deleted it: about 20 ms, rarely more.
+const REAPER_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// What is where a link should be.
+enum Found {
+    Nothing,
+    Ours(Vec<LinkState>),
+    Part(Vec<(End, u32)>),
+    Foreign(IfName, Netns),
+}
+
+impl Session<'_, '_> {
+    /// Makes a link be there. True when it was not.
+    pub(crate) fn create(&mut self, link: &Link) -> Result<bool, ApplyError> {
+        let (mut salt, mut waited, mut last) = (0, false, None);
+        while salt < INDEX_TRIES {
+            let request = self.birth(link, salt)?;
+            let Err(error) = self.node.query(request) else {
+                for end in link.ends() {
+                    self.indices
+                        .insert((end.netns, end.name.clone()), salted(end, salt));
+                }
+                return Ok(true);
+            };
+            if error.errno != libc::EEXIST && error.errno != libc::EBUSY {
+                return Err(error.into());
+            }
+            match (self.look(link)?, link) {
+                (Found::Foreign(name, netns), _) => {
+                    return Err(ApplyError::NameInUse { name, netns });
+                }
+                (Found::Ours(states), _) if fits(link, &states) => {
+                    for (end, state) in link.ends().into_iter().zip(states) {
+                        self.indices
+                            .insert((end.netns, end.name.clone()), state.index);
+                    }
+                    return Ok(false);
+                }
+                (Found::Ours(states), _) => {
+                    let ends = link
+                        .ends()
+                        .into_iter()
+                        .cloned()
+                        .zip(states.iter().map(|state| state.index));
+                    self.retire_now(ends.collect())?;
+                }
+                (Found::Part(ends), _) => self.retire_now(ends)?,
+                (Found::Nothing, Link::Vxlan { tunnel, .. }) if error.errno == libc::EEXIST => {
+                    if waited || self.shared.reaper.pending() == 0 {
+                        return Err(ApplyError::VniInUse {
+                            vni: tunnel.vni,
+                            port: tunnel.port,
+                        });
+                    }
+                    waited = self.shared.reaper.wait_idle(REAPER_WAIT) || !waited;
+                    continue;
+                }
+                (Found::Nothing, _) => {}
+            }
+            salt += 1;
+            last = Some(error);
+        }
+        Err(last
+            .unwrap_or_else(|| KernelError::new("create link", link.kind(), libc::EEXIST))
+            .into())
+    }
+
+    fn birth(&self, link: &Link, salt: u32) -> Result<Request, ApplyError> {
+        Ok(match link {
+            Link::Veth { far, near } => messages::new_veth(
+                (far, salted(far, salt), self.fd(far.netns)?),
+                (near, salted(near, salt), self.fd(near.netns)?),
+            ),
+            Link::Vxlan { end, tunnel } => {
+                messages::new_vxlan(end, salted(end, salt), self.fd(end.netns)?, tunnel)
+            }
+        })
+    }
+
+    fn look(&mut self, link: &Link) -> Result<Found, ApplyError> {
+        let mut states = Vec::new();
+        let mut part = Vec::new();
+        for end in link.ends() {
+            let [_, named] = stats::find(
+                self.socket(end.netns)?,
+                Place::Own,
+                end.index,
+                end.name.as_str(),
+            )?;
+            let Some(state) = named else { continue };
+            if !is_end(&state, end) {
+                return Ok(Found::Foreign(end.name.clone(), end.netns));
+            }
+            part.push((end.clone(), state.index));
+            states.push(state);
+        }
+        Ok(match states.len() {
+            0 => Found::Nothing,
+            n if n == link.ends().len() => Found::Ours(states),
+            _ => Found::Part(part),
+        })
+    }
+}
+
+/// Whether a link in the kernel is this end: it carries its alias, or was born as it and never got one.
+pub(crate) fn is_end(state: &LinkState, end: &End) -> bool {
+    let half_born = state.alias.is_empty() && state.group == GROUP && state.index == end.index;
+    state.group == GROUP && (state.alias == end.alias || half_born)
+}
+
+/// Whether what is there can be adopted as it is; alias, MTU and up are set again in any case.
+fn fits(link: &Link, states: &[LinkState]) -> bool {
+    let vni = match link {
+        Link::Veth { .. } => None,
+        Link::Vxlan { tunnel, .. } => Some(tunnel.vni.get()),
+    };
+    link.ends()
+        .iter()
+        .zip(states)
+        .all(|(end, state)| state.mac == end.mac && state.vni == vni)
+}
+
+fn salted(end: &End, salt: u32) -> u32 {
+    end.index + salt * INDEX_STEP
+}
