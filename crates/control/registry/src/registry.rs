@@ -21,7 +21,7 @@ use crate::{
     index::Stored,
     record::{self, Record},
     store::{Expect, Store, StoreError},
-    watch::{MAX_WATCHERS, Subscription, View, WATCH_QUEUE},
+    watch::{Subscription, View, WATCH_QUEUE},
 };
 
 mod expiry;
@@ -258,10 +258,9 @@ impl Registry {
     /// Begins a watch: what a query matches now, then every change.
     ///
     /// # Errors
-    /// `ResourceExhausted` beyond [`MAX_WATCHERS`].
+    /// `ResourceExhausted` beyond [`MAX_WATCHERS`](crate::watch::MAX_WATCHERS).
     pub fn watch<R: Record>(&self, query: R::Item) -> Result<Subscription<R>, Error> {
-        debug_assert!(self.view::<R>().watchers() <= MAX_WATCHERS);
-        self.view::<R>().watch(query, self.now())
+        self.view::<R>().watch(query, Some(self.now()))
     }
 
     /// Waits until a write is in the index, so that its caller finds it.

@@ -156,7 +156,7 @@ impl<R: Record> View<R> {
     pub(crate) fn watch(
         self: &Arc<Self>,
         query: R::Item,
-        now: SystemTime,
+        now: Option<SystemTime>,
     ) -> Result<Subscription<R>, Error> {
         let (send, live) = mpsc::channel(self.queue);
         let end = Arc::new(OnceLock::new());
@@ -167,18 +167,14 @@ impl<R: Record> View<R> {
             );
             return Err(Error::new(Code::ResourceExhausted, message));
         }
-        let first = state
-            .index
-            .find(&query, Some(now))
-            .into_iter()
-            .map(|item| Event {
-                revision: state
-                    .index
-                    .get(R::id(&item))
-                    .map_or(0, |stored| stored.revision),
-                item,
-                deleted: false,
-            });
+        let first = state.index.find(&query, now).into_iter().map(|item| Event {
+            revision: state
+                .index
+                .get(R::id(&item))
+                .map_or(0, |stored| stored.revision),
+            item,
+            deleted: false,
+        });
         let first = first.collect();
         let id = state.table.insert(query, send, Arc::clone(&end));
         Ok(Subscription {

@@ -117,6 +117,10 @@ fn refuse(path: &Path, error: impl Into<DatabaseError>) -> StoreError {
         {
             io(path, "opened", &error)
         }
-        error => damaged(path, &error),
+        error @ (DatabaseError::RepairAborted
+        | DatabaseError::UpgradeRequired(_)
+        | DatabaseError::TransactionInProgress
+        | DatabaseError::Storage(_)
+        | _) => damaged(path, &error),
     }
 }

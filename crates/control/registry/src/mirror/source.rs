@@ -1,0 +1,218 @@
+//! Where a mirror's records come from.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use nsm_api::registry::{
+    NetworkService, NetworkServiceEndpoint, NetworkServiceEndpointQuery,
+    NetworkServiceEndpointResponse, NetworkServiceQuery, NetworkServiceResponse,
+};
+use nsm_chain::{Endpoints, Error, Services};
+use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
+use nsm_rpc::{Answers, PeerHandle, Pool, TokenSource, client};
+use tokio::time::Instant;
+
+use super::{Side, Sides};
+use crate::Record;
+
+/// A registry as its mirror sees it. A watch's deadline is for its beginning alone.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// What matches now and every change.
+    async fn watch_services(
+        &self,
+        query: NetworkService,
+        deadline: Instant,
+    ) -> Result<Answers<NetworkServiceResponse>, Error>;
+    /// What matches now and every change.
+    async fn watch_endpoints(
+        &self,
+        query: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Answers<NetworkServiceEndpointResponse>, Error>;
+    /// What matches now.
+    async fn find_services(
+        &self,
+        query: NetworkService,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkService>, Error>;
+    /// What matches now.
+    async fn find_endpoints(
+        &self,
+        query: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error>;
+}
+
+/// A kind of record as a source has it.
+#[async_trait]
+pub trait Sourced: Record {
+    /// What a watch answers with.
+    type Found: Send + 'static;
+    /// Begins a watch of everything.
+    async fn follow(source: &dyn Source, deadline: Instant) -> Result<Answers<Self::Found>, Error>;
+    /// Lists what matches.
+    async fn list(
+        source: &dyn Source,
+        query: Self::Item,
+        deadline: Instant,
+    ) -> Result<Vec<Self::Item>, Error>;
+    /// A change, and whether it is a deletion; `None` if the answer holds no record.
+    fn change(found: Self::Found) -> Option<(Self::Item, bool)>;
+    /// Its part of a mirror.
+    #[doc(hidden)]
+    fn side<'a>(sides: &Sides<'a>) -> &'a Arc<Side<Self>>
+    where
+        Self: Sized;
+}
+
+#[async_trait]
+impl Sourced for Services {
+    type Found = NetworkServiceResponse;
+
+    async fn follow(source: &dyn Source, deadline: Instant) -> Result<Answers<Self::Found>, Error> {
+        source
+            .watch_services(NetworkService::default(), deadline)
+            .await
+    }
+
+    async fn list(
+        source: &dyn Source,
+        query: NetworkService,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkService>, Error> {
+        source.find_services(query, deadline).await
+    }
+
+    fn change(found: NetworkServiceResponse) -> Option<(NetworkService, bool)> {
+        Some((found.network_service.into_option()?, found.deleted))
+    }
+
+    fn side<'a>(sides: &Sides<'a>) -> &'a Arc<Side<Self>> {
+        sides.services()
+    }
+}
+
+#[async_trait]
+impl Sourced for Endpoints {
+    type Found = NetworkServiceEndpointResponse;
+
+    async fn follow(source: &dyn Source, deadline: Instant) -> Result<Answers<Self::Found>, Error> {
+        source
+            .watch_endpoints(NetworkServiceEndpoint::default(), deadline)
+            .await
+    }
+
+    async fn list(
+        source: &dyn Source,
+        query: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
+        source.find_endpoints(query, deadline).await
+    }
+
+    fn change(found: NetworkServiceEndpointResponse) -> Option<(NetworkServiceEndpoint, bool)> {
+        Some((found.network_service_endpoint.into_option()?, found.deleted))
+    }
+
+    fn side<'a>(sides: &Sides<'a>) -> &'a Arc<Side<Self>> {
+        sides.endpoints()
+    }
+}
+
+/// A registry at an address.
+#[derive(Debug, Clone)]
+pub struct RpcSource {
+    /// The connections of this process.
+    pub pool: Pool,
+    /// Its tokens.
+    pub tokens: TokenSource,
+    /// Where the registry is.
+    pub url: EndpointUrl,
+    /// Who it must be; anybody of the trust domain if absent.
+    pub expected: Option<SpiffeId>,
+}
+
+impl RpcSource {
+    async fn peer(&self, deadline: Instant) -> Result<PeerHandle, Error> {
+        self.pool
+            .connect(&self.url, self.expected.as_ref(), deadline)
+            .await
+    }
+}
+
+fn services(query: NetworkService, watch: bool) -> NetworkServiceQuery {
+    NetworkServiceQuery {
+        network_service: buffa::MessageField::some(query),
+        watch,
+        ..Default::default()
+    }
+}
+
+fn endpoints(query: NetworkServiceEndpoint, watch: bool) -> NetworkServiceEndpointQuery {
+    NetworkServiceEndpointQuery {
+        network_service_endpoint: buffa::MessageField::some(query),
+        watch,
+        ..Default::default()
+    }
+}
+
+#[async_trait]
+impl Source for RpcSource {
+    async fn watch_services(
+        &self,
+        query: NetworkService,
+        deadline: Instant,
+    ) -> Result<Answers<NetworkServiceResponse>, Error> {
+        let peer = self.peer(deadline).await?;
+        Ok(
+            client::services::find(&peer, &self.tokens, services(query, true), deadline)
+                .await?
+                .boxed(),
+        )
+    }
+
+    async fn watch_endpoints(
+        &self,
+        query: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Answers<NetworkServiceEndpointResponse>, Error> {
+        let peer = self.peer(deadline).await?;
+        Ok(
+            client::endpoints::find(&peer, &self.tokens, endpoints(query, true), deadline)
+                .await?
+                .boxed(),
+        )
+    }
+
+    async fn find_services(
+        &self,
+        query: NetworkService,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkService>, Error> {
+        let peer = self.peer(deadline).await?;
+        let found =
+            client::services::find(&peer, &self.tokens, services(query, false), deadline).await?;
+        let found: Vec<_> = found.try_collect().await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|found| found.network_service.into_option())
+            .collect())
+    }
+
+    async fn find_endpoints(
+        &self,
+        query: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
+        let peer = self.peer(deadline).await?;
+        let found =
+            client::endpoints::find(&peer, &self.tokens, endpoints(query, false), deadline).await?;
+        let found: Vec<_> = found.try_collect().await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|found| found.network_service_endpoint.into_option())
+            .collect())
+    }
+}

@@ -1,0 +1,298 @@
+//! A registry, or a manager's view of one, over the wire: looked up in, registered at.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use buffa::MessageField;
+use futures_util::StreamExt as _;
+use nsm_api::{
+    connection::Path,
+    registry::{
+        NetworkService, NetworkServiceEndpoint, NetworkServiceEndpointQuery, NetworkServiceQuery,
+    },
+};
+use nsm_chain::{Code, Directory, Error, Registrar, Target};
+use nsm_model::url::EndpointUrl;
+use nsm_rpc::{
+    Hop, PeerHandle, Transport,
+    client::{endpoints, services},
+    inode_url,
+};
+use rustix::fs::{Mode, OFlags};
+use tokio::time::Instant;
+
+/// The most answers that one look-up takes: as many as a registry holds of a busy service.
+const MAX_FOUND: usize = 16_384;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    transport: Transport,
+    target: Target,
+    /// Whom we registered with last: when it is gone, everything must be registered again.
+    registered: Arc<Mutex<Option<PeerHandle>>>,
+}
+
+impl Remote {
+    /// The registry at `target`.
+    #[must_use]
+    pub fn new(transport: Transport, target: Target) -> Self {
+        Self {
+            transport,
+            target,
+            registered: Arc::default(),
+        }
+    }
+
+    async fn hop(&self, deadline: Instant) -> Result<Hop, Error> {
+        self.transport.hop(&self.target, deadline).await
+    }
+
+    async fn find_endpoints(
+        &self,
+        wanted: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
+        let hop = self.hop(deadline).await?;
+        let query = NetworkServiceEndpointQuery {
+            network_service_endpoint: MessageField::some(wanted),
+            ..Default::default()
+        };
+        let mut answers = endpoints::find(&hop.peer, &hop.tokens, query, deadline).await?;
+        let mut found = Vec::new();
+        while let Some(answer) = answers.next().await {
+            found.extend(answer?.network_service_endpoint.into_option());
+            if found.len() > MAX_FOUND {
+                let message = format!("more than {MAX_FOUND} endpoints match: ask for fewer");
+                return Err(Error::new(Code::ResourceExhausted, message));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every service whose name is `name`; all of them where it is empty.
+    ///
+    /// # Errors
+    /// The registry cannot be asked.
+    pub async fn services(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkService>, Error> {
+        let hop = self.hop(deadline).await?;
+        let wanted = NetworkService {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let query = NetworkServiceQuery {
+            network_service: MessageField::some(wanted),
+            ..Default::default()
+        };
+        let mut answers = services::find(&hop.peer, &hop.tokens, query, deadline).await?;
+        let mut found = Vec::new();
+        while let Some(answer) = answers.next().await {
+            found.extend(answer?.network_service.into_option());
+        }
+        Ok(found)
+    }
+
+    /// Every endpoint.
+    ///
+    /// # Errors
+    /// The registry cannot be asked.
+    pub async fn all_endpoints(
+        &self,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
+        self.find_endpoints(NetworkServiceEndpoint::default(), deadline)
+            .await
+    }
+
+    /// Takes a service back.
+    ///
+    /// # Errors
+    /// Refused, or nobody answers.
+    pub async fn unregister_service(
+        &self,
+        service: NetworkService,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let hop = self.hop(deadline).await?;
+        services::unregister(
+            &hop.peer,
+            &hop.tokens,
+            service,
+            &mut Path::default(),
+            deadline,
+        )
+        .await
+    }
+
+    /// A socket of ours goes to the peer as a descriptor, its URL as an inode.
+    fn pass_socket(hop: &Hop, endpoint: &mut NetworkServiceEndpoint) -> Result<(), Error> {
+        let EndpointUrl::Unix(path) = EndpointUrl::parse(&endpoint.url) else {
+            return Ok(());
+        };
+        let refused = |error: &dyn std::fmt::Display| {
+            let message = format!(
+                "endpoint {}: passing its socket {path} on: {error}",
+                endpoint.name
+            );
+            Error::new(Code::FailedPrecondition, message)
+        };
+        let socket = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| refused(&error))?;
+        hop.peer
+            .descriptors()
+            .send(&socket)
+            .map_err(|error| refused(&error))?;
+        endpoint.url = inode_url(&socket)
+            .map_err(|error| refused(&error))?
+            .to_string();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Directory for Remote {
+    async fn service(&self, name: &str, deadline: Instant) -> Result<NetworkService, Error> {
+        let found = self.services(name, deadline).await?.into_iter().next();
+        found.ok_or_else(|| unknown_service(name))
+    }
+
+    async fn endpoints(
+        &self,
+        service: &str,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
+        let wanted = NetworkServiceEndpoint {
+            network_service_names: vec![service.to_owned()],
+            ..Default::default()
+        };
+        self.find_endpoints(wanted, deadline).await
+    }
+
+    async fn endpoint(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<NetworkServiceEndpoint, Error> {
+        let wanted = NetworkServiceEndpoint {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let found = self
+            .find_endpoints(wanted, deadline)
+            .await?
+            .into_iter()
+            .next();
+        found.ok_or_else(|| unknown_endpoint(name))
+    }
+
+    async fn target(
+        &self,
+        endpoint: &NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Target, Error> {
+        match EndpointUrl::parse(&endpoint.url) {
+            EndpointUrl::Inode(inode) => {
+                let hop = self.hop(deadline).await?;
+                let socket = hop.peer.descriptors().recv(inode, deadline).await?;
+                Ok(Target::Socket(inode, Arc::new(socket)))
+            }
+            url @ (EndpointUrl::Tcp { .. } | EndpointUrl::Unix(_)) => Ok(Target::Url(url)),
+            EndpointUrl::Other(url) => {
+                let message = format!(
+                    "endpoint {}: nobody here can go to its URL {url:?}",
+                    endpoint.name
+                );
+                Err(Error::new(Code::Unimplemented, message))
+            }
+        }
+    }
+}
+
+/// The message of every role for a service that nobody defined.
+#[must_use]
+pub fn unknown_service(name: &str) -> Error {
+    let message = format!(
+        "network service {name:?} is not registered: define it (nsm apply -f) or start an endpoint of it"
+    );
+    Error::new(Code::NotFound, message)
+}
+
+/// The message of every role for an endpoint that is not registered.
+#[must_use]
+pub fn unknown_endpoint(name: &str) -> Error {
+    let message = format!(
+        "endpoint {name:?} is not registered, or no longer: ask for the service without naming one"
+    );
+    Error::new(Code::NotFound, message)
+}
+
+#[async_trait]
+impl Registrar for Remote {
+    async fn register(
+        &self,
+        mut endpoint: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<NetworkServiceEndpoint, Error> {
+        let hop = self.hop(deadline).await?;
+        let url = endpoint.url.clone();
+        Self::pass_socket(&hop, &mut endpoint)?;
+        let path = &mut Path::default();
+        let mut answer =
+            endpoints::register(&hop.peer, &hop.tokens, endpoint, path, deadline).await?;
+        answer.url = url;
+        let mut registered = self
+            .registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *registered = Some(hop.peer);
+        Ok(answer)
+    }
+
+    async fn unregister(
+        &self,
+        endpoint: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let hop = self.hop(deadline).await?;
+        endpoints::unregister(
+            &hop.peer,
+            &hop.tokens,
+            endpoint,
+            &mut Path::default(),
+            deadline,
+        )
+        .await
+    }
+
+    async fn register_service(
+        &self,
+        service: NetworkService,
+        deadline: Instant,
+    ) -> Result<NetworkService, Error> {
+        let hop = self.hop(deadline).await?;
+        services::register(
+            &hop.peer,
+            &hop.tokens,
+            service,
+            &mut Path::default(),
+            deadline,
+        )
+        .await
+    }
+
+    async fn lost(&self) {
+        let peer = self
+            .registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match peer {
+            Some(peer) => peer.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+}
