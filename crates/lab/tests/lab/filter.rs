@@ -226,12 +226,12 @@ fn counters_tell_rules_replies_and_default_apart() -> Result<(), String> {
     ];
     let before = subjects.map(|subject| packets(wall.filter.counters().unwrap(), subject));
     assert_eq!(before[..2], [0, 0], "a new rule has counted nothing");
-    // flow, which of the subjects move
+    // flow, which of the subjects move; the refused ones first, since an ended connection still says goodbye
     let rows = [
-        (flow(true, 0, 6, Some(80)), [true, false, true, false]),
-        (flow(true, 1, 6, Some(80)), [true, false, true, false]),
         (flow(true, 0, 17, Some(7)), [false, true, false, false]),
         (flow(false, 0, 6, Some(80)), [false, false, false, true]),
+        (flow(true, 0, 6, Some(80)), [true, false, true, false]),
+        (flow(true, 1, 6, Some(80)), [true, false, true, false]),
     ];
     for (flow, expected) in rows {
         let before = subjects.map(|subject| packets(wall.filter.counters().unwrap(), subject));

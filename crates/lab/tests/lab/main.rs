@@ -51,8 +51,12 @@ fn main() -> ExitCode {
         {
             continue;
         }
+        let start = std::time::Instant::now();
         match std::panic::catch_unwind(test) {
-            Ok(Ok(())) => println!("test {name} ({user}) ... ok"),
+            Ok(Ok(())) => println!(
+                "test {name} ({user}) ... ok, {} ms",
+                start.elapsed().as_millis()
+            ),
             Ok(Err(reason)) => {
                 skips += 1;
                 println!("skipped: {name}: {reason}");

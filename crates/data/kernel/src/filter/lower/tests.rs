@@ -34,26 +34,26 @@ fn rules_become_one_kernel_rule_a_family() {
 
 #[test]
 fn ports_are_joined_and_sorted() {
-    let row = |list: &[(u16, u16)]| {
-        list.iter()
-            .map(|(first, last)| Ports {
-                first: *first,
-                last: *last,
-            })
-            .collect::<Vec<_>>()
-    };
-    let rows: [(&[(u16, u16)], &[(u16, u16)]); 4] = [
+    type Row = &'static [(u16, u16)];
+    let rows: [(Row, Row); 4] = [
         (&[], &[]),
         (&[(80, 80), (22, 22)], &[(22, 22), (80, 80)]),
         (&[(1, 5), (3, 9), (10, 10)], &[(1, 10)]),
         (&[(65000, 65535), (65535, 65535)], &[(65000, 65535)]),
     ];
     for (list, expected) in rows {
-        let expected: Vec<_> = expected
+        let listed: Vec<_> = list
             .iter()
-            .map(|(a, b)| (a.to_be_bytes().to_vec(), b.to_be_bytes().to_vec()))
+            .map(|&(first, last)| Ports { first, last })
             .collect();
-        assert_eq!(ports(&row(list)), expected, "{list:?}");
+        let bytes = |&(first, last): &(u16, u16)| {
+            (first.to_be_bytes().to_vec(), last.to_be_bytes().to_vec())
+        };
+        assert_eq!(
+            ports(&listed),
+            expected.iter().map(bytes).collect::<Vec<_>>(),
+            "{list:?}"
+        );
     }
 }
 
