@@ -1,4 +1,5 @@
 //! kill -9 loses no acknowledged write.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

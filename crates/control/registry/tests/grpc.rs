@@ -1,5 +1,6 @@
 //! The registry over gRPC with mutual TLS: what a peer proves is what is stored, and a mirror
 //! follows from afar.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{sync::Arc, time::Duration};
 

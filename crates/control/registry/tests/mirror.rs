@@ -1,4 +1,5 @@
 //! The copy: equal to its registry, also after it was away.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 mod common;
 
@@ -132,6 +133,24 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+fn equal(registry: &Registry, mirror: &Mirror) {
+    let mut there = registry.find::<Endpoints>(&query("vpn"));
+    let mut copy = mirror.endpoints(&query("vpn"));
+    there.sort_by(|a, b| a.name.cmp(&b.name));
+    copy.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(copy, there);
+}
+
+async fn asks_a_lost_registry_rarely(source: &Near, mirror: &Mirror) {
+    let error = mirror
+        .wait_synced(Instant::now() + Duration::from_secs(60))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::Unavailable);
+    let tries = source.watches.load(Ordering::SeqCst);
+    assert!((10..40).contains(&tries), "{tries} attempts in a minute");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_copy_follows_and_survives_a_gap() {
     let (registry, clock) = open().await;
@@ -156,13 +175,7 @@ async fn the_copy_follows_and_survives_a_gap() {
         .unwrap();
 
     let mirror = Mirror::start(source.clone());
-    let error = mirror
-        .wait_synced(Instant::now() + Duration::from_secs(60))
-        .await
-        .unwrap_err();
-    assert_eq!(error.code, Code::Unavailable);
-    let tries = source.watches.load(Ordering::SeqCst);
-    assert!((10..40).contains(&tries), "{tries} attempts in a minute");
+    asks_a_lost_registry_rarely(&source, &mirror).await;
     source.mend();
     mirror.wait_synced(soon()).await.unwrap();
     assert_eq!(mirror.service("vpn").unwrap().matches.len(), 1);
@@ -206,11 +219,7 @@ async fn the_copy_follows_and_survives_a_gap() {
         [("goes".to_owned(), true), ("later".to_owned(), false)],
         "the difference, once"
     );
-    let mut there = registry.find::<Endpoints>(&query("vpn"));
-    let mut copy = mirror.endpoints(&query("vpn"));
-    there.sort_by(|a, b| a.name.cmp(&b.name));
-    copy.sort_by(|a, b| a.name.cmp(&b.name));
-    assert_eq!(copy, there);
+    equal(&registry, &mirror);
 }
 
 #[tokio::test]

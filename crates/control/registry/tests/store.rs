@@ -1,4 +1,5 @@
 //! What the stores promise: the conformance kit, the file's protection, kill -9.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 

@@ -1,4 +1,5 @@
 //! Records, and a clock that stands still.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
