@@ -169,8 +169,8 @@ impl Rows {
         });
     }
 
-    /// What an entry stands on: its link; and a route on its side's addresses of its family, for the kernel drops
-    /// an interface's IPv4 routes with its last address.
+    /// What an entry stands on: its link; and a route on its side's addresses of its family, for
+    /// the kernel drops an interface's IPv4 routes with its last address.
     fn before(&self, id: &ResourceId) -> Vec<ResourceId> {
         let carries = |have: &ResourceId| match (&have.what, &id.what) {
             (What::Address(net), What::Route(to)) => {
@@ -183,7 +183,8 @@ impl Rows {
         have.filter(|have| carries(have)).cloned().collect()
     }
 
-    /// What a workload finds on its interface: IPv6 allowed, addresses, on-link routes, routes with a next hop, neighbours.
+    /// What a workload finds on its interface: IPv6 allowed, addresses, on-link routes, routes with
+    /// a next hop, neighbours.
     fn contents(&mut self, end: &End, side: &KernelSide) {
         if side.bare {
             return;

@@ -1,9 +1,10 @@
 //! From the two sides of a connection to the desired kernel state, as data.
 //!
-//! A forwarder's connection has two [`Side`]s. The table in [`join`](mod@join) says how a pair of sides is
-//! connected and yields a [`Plan`]: an ordered list of typed [`Resource`]s, each with an identity derived
-//! from the connection's key, what it depends on and a set of owners. [`diff`] and [`undo`] are written once,
-//! for every kind of resource; an executor on the floor below carries a plan out.
+//! A forwarder's connection has two [`Side`]s. The table in [`join`](mod@join) says how a pair of
+//! sides is connected and yields a [`Plan`]: an ordered list of typed [`Resource`]s, each with an
+//! identity derived from the connection's key, what it depends on and a set of owners. [`diff`] and
+//! [`undo`] are written once, for every kind of resource; an executor on the floor below carries a
+//! plan out.
 #![forbid(unsafe_code)]
 
 mod diff;

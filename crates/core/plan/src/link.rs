@@ -7,16 +7,20 @@ use nsm_model::mechanism::{Mtu, Vni};
 
 use crate::{KeyDigest, Netns, Role};
 
-/// `IFLA_GROUP` of every link we make: "nsm" in ASCII. A link is born with it; its alias follows a moment later.
+/// `IFLA_GROUP` of every link we make: "nsm" in ASCII. A link is born with it; its alias follows a
+/// moment later.
 pub const GROUP: u32 = 0x006e_736d;
-/// `IFLA_GROUP` of a link that was closed and waits for its deletion: "nsz" in ASCII. Nothing uses such a link any more.
+/// `IFLA_GROUP` of a link that was closed and waits for its deletion: "nsz" in ASCII. Nothing uses
+/// such a link any more.
 pub const REAP_GROUP: u32 = 0x006e_737a;
 /// How an alias of ours begins; the digit is the format's version.
 pub const ALIAS_PREFIX: &str = "nsm1:";
 
-/// Indices of our links start here, above what a kernel counts up to by itself in a namespace's life.
+/// Indices of our links start here, above what a kernel counts up to by itself in a namespace's
+/// life.
 const INDEX_BASE: u32 = 0x0100_0000;
-/// 24 bits are enough: an index has to be unique in one namespace only, and a collision is found at birth.
+/// 24 bits are enough: an index has to be unique in one namespace only, and a collision is found at
+/// birth.
 const INDEX_MASK: u32 = 0x00ff_ffff;
 
 /// One end of a link in one namespace.
@@ -92,13 +96,15 @@ impl Link {
     }
 }
 
-/// The alias of a link's end: `nsm1:<32 hex digits of the key's digest>:<c|e>`, 39 bytes of the kernel's 255.
+/// The alias of a link's end: `nsm1:<32 hex digits of the key's digest>:<c|e>`, 39 bytes of the
+/// kernel's 255.
 #[must_use]
 pub fn alias(key: KeyDigest, role: Role) -> String {
     format!("{ALIAS_PREFIX}{key}:{}", role.letter())
 }
 
-/// The index of a link's end, derived from the connection's key: the same after a restart, and never 0.
+/// The index of a link's end, derived from the connection's key: the same after a restart, and
+/// never 0.
 #[must_use]
 pub fn derived_index(key: KeyDigest, role: Role) -> u32 {
     let [a, b, c, ..] = key.0;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The identity of a network namespace: device and inode of its file in nsfs. Holds no descriptor, so it pins nothing.
+/// The identity of a network namespace: device and inode of its file in nsfs. Holds no descriptor,
+/// so it pins nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetnsId {
     /// `st_dev` of the namespace file.

@@ -8,7 +8,8 @@ use nsm_model::ifname::IfName;
 
 use crate::{Link, Netns};
 
-/// A digest of a connection's key: what identities, aliases and indices are derived from. Never the key itself.
+/// A digest of a connection's key: what identities, aliases and indices are derived from. Never the
+/// key itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest(pub [u8; 16]);
 
@@ -66,7 +67,8 @@ pub enum What {
     Neighbour(IpAddr),
 }
 
-/// Identity of a resource: the same for the same connection, whenever and wherever the plan is made.
+/// Identity of a resource: the same for the same connection, whenever and wherever the plan is
+/// made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ResourceId {
     /// Of the connection that asked for it first.
@@ -127,7 +129,8 @@ pub struct Route {
     pub index: u32,
     /// The destination.
     pub destination: IpNet,
-    /// The next hop, taken as reachable on the interface (`onlink`); without one the destination is on the link.
+    /// The next hop, taken as reachable on the interface (`onlink`); without one the destination is
+    /// on the link.
     pub via: Option<IpAddr>,
 }
 

@@ -8,7 +8,8 @@ use nsm_model::mechanism::{Mtu, Vni};
 
 use crate::NetnsId;
 
-/// One side of a connection as this forwarder sees it. A new mechanism is a new variant and its rows in the table of joins.
+/// One side of a connection as this forwarder sees it. A new mechanism is a new variant and its
+/// rows in the table of joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Side {
     /// A kernel interface in a workload's namespace.
@@ -34,7 +35,8 @@ pub struct KernelSide {
     pub neighbours: Vec<(IpAddr, [u8; 6])>,
     /// MTU of the interface in bytes.
     pub mtu: Mtu,
-    /// True for a port of a bridging (passthrough) endpoint: up, without addresses, routes or neighbours.
+    /// True for a port of a bridging (passthrough) endpoint: up, without addresses, routes or
+    /// neighbours.
     pub bare: bool,
 }
 

@@ -96,12 +96,9 @@ impl Session<'_, '_> {
         let mut states = Vec::new();
         let mut part = Vec::new();
         for end in link.ends() {
-            let [_, named] = stats::find(
-                self.socket(end.netns)?,
-                Place::Own,
-                end.index,
-                end.name.as_str(),
-            )?;
+            let at = (end.index, end.name.as_str());
+            let socket = self.socket(end.netns)?;
+            let named = stats::find(socket, Place::Own, at, |state| state.name == at.1)?;
             let Some(state) = named else { continue };
             if !is_end(&state, end) {
                 return Ok(Found::Foreign(end.name.clone(), end.netns));
@@ -117,7 +114,8 @@ impl Session<'_, '_> {
     }
 }
 
-/// Whether a link in the kernel is this end: it carries its alias, or was born as it and never got one.
+/// Whether a link in the kernel is this end: it carries its alias, or was born as it and never got
+/// one.
 pub(crate) fn is_end(state: &LinkState, end: &End) -> bool {
     let half_born = state.alias.is_empty() && state.group == GROUP && state.index == end.index;
     state.group == GROUP && (state.alias == end.alias || half_born)

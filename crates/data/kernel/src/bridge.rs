@@ -17,7 +17,8 @@ impl Own {
     /// Makes a bridge be there and up: no address of its own, no spanning tree, this MTU.
     ///
     /// # Errors
-    /// The kernel's; EEXIST when another kind of interface has the name shows as a refused port later.
+    /// The kernel's; EEXIST when another kind of interface has the name shows as a refused port
+    /// later.
     pub fn ensure_bridge(&mut self, name: &IfName, mtu: Mtu) -> Result<(), KernelError> {
         let mut link = LinkMessage::default();
         let data = vec![

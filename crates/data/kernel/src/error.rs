@@ -35,7 +35,8 @@ impl KernelError {
         Self::new(op, object, error.raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// True when what should have been touched is not there: its link, address, route or namespace is gone.
+    /// True when what should have been touched is not there: its link, address, route or namespace
+    /// is gone.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(

@@ -1,4 +1,5 @@
-//! What happens to links and namespaces, as the kernel tells it: one socket hears every namespace that has a number.
+//! What happens to links and namespaces, as the kernel tells it: one socket hears every namespace
+//! that has a number.
 
 use std::collections::BTreeSet;
 use std::mem::{size_of, size_of_val};
@@ -25,7 +26,8 @@ const RTNLGRP_NSID: u32 = 28;
 const NETLINK_LISTEN_ALL_NSID: libc::c_int = 8;
 /// Events that a reader may leave lying before it is told that it missed some.
 const QUEUE: usize = 1024;
-/// What a rootless socket may ask for (net.core.rmem_max); some hundred events between two turns of the thread.
+/// What a rootless socket may ask for (net.core.rmem_max); some hundred events between two turns of
+/// the thread.
 const RECEIVE_BUFFER_BYTES: u32 = 212_992;
 /// One datagram: the kernel packs link events singly.
 const DATAGRAM_BYTES: usize = 32 * 1024;
@@ -253,7 +255,8 @@ fn receive(
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&control);
-    // SAFETY: `header` points to one buffer and one control area, both of the stated lengths and alive during the call.
+    // SAFETY: `header` points to one buffer and one control area, both of the stated lengths and
+    // alive during the call.
     let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
     let Ok(got) = usize::try_from(got) else {
         return match std::io::Error::last_os_error()

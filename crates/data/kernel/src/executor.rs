@@ -96,7 +96,8 @@ impl Shared {
     }
 }
 
-/// Turns plans into kernel state and back. Calls block for a fraction of a millisecond; any thread may call.
+/// Turns plans into kernel state and back. Calls block for a fraction of a millisecond; any thread
+/// may call.
 #[derive(Debug)]
 pub struct Executor {
     // Before the reaper in `shared`: a worker's last corpse must find it.
@@ -181,8 +182,11 @@ impl Executor {
         })?
     }
 
-    /// Takes a plan away, without descriptors: when this returns, no packet, address, route or name of it is in
-    /// use; the links are deleted soon after. What is gone already is a success.
+    /// Takes a plan away, without descriptors: when this returns, no packet, address, route or name
+    /// of it is in use; the links are deleted soon after. What is gone already is a success.
+    ///
+    /// Works on what this executor applied or was told to [`adopt`](Self::adopt); about the
+    /// namespaces of any other plan it knows nothing and does nothing.
     ///
     /// # Errors
     /// [`ApplyError`] when the kernel refuses.
@@ -198,7 +202,8 @@ impl Executor {
         })?
     }
 
-    /// Tells the executor of a plan that the kernel holds already, as a journal says after a restart.
+    /// Tells the executor of a plan that the kernel holds already, as a journal says after a
+    /// restart.
     pub fn adopt(&self, plan: &Plan, namespaces: &[NetnsRef]) {
         for place in namespaces {
             self.shared.remember(place.clone());

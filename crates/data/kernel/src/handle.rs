@@ -1,9 +1,9 @@
 //! Finding a namespace again without holding a descriptor of it.
 //!
-//! A netlink message with `IFLA_TARGET_NETNSID` can list and delete links in another namespace, but not change one
-//! (Linux answers ENODEV). Taking a link down needs a thread inside, so besides the nsid we remember the namespace's
-//! file handle (nsfs, Linux 6.18): it can be opened again and pins nothing. Where the kernel has none, a close
-//! deletes the link through the nsid and waits for it.
+//! A netlink message with `IFLA_TARGET_NETNSID` can list and delete links in another namespace, but
+//! not change one (Linux answers ENODEV). Taking a link down needs a thread inside, so besides the
+//! nsid we remember the namespace's file handle (nsfs, Linux 6.18): it can be opened again and pins
+//! nothing. Where the kernel has none, a close deletes the link through the nsid and waits for it.
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -54,8 +54,9 @@ impl NetnsHandle {
             bytes: [0; MAX_HANDLE],
         };
         let mut mount = 0;
-        // SAFETY: `raw` starts like `struct file_handle`, followed by as many bytes as `len` says; the path is an empty,
-        // zero-terminated string; all pointers live for the length of the call.
+        // SAFETY: `raw` starts like `struct file_handle`, followed by as many bytes as `len` says;
+        // the path is an empty, zero-terminated string; all pointers live for the length of the
+        // call.
         let done = unsafe {
             libc::name_to_handle_at(
                 netns.raw(),
@@ -91,7 +92,8 @@ impl NetnsHandle {
             .copy_from_slice(&self.bytes);
         raw.len = libc::c_uint::try_from(self.bytes.len()).unwrap_or(0);
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        // SAFETY: `raw` is laid out as `struct file_handle` with `len` valid bytes behind it, and lives for the length of the call.
+        // SAFETY: `raw` is laid out as `struct file_handle` with `len` valid bytes behind it, and
+        // lives for the length of the call.
         let fd = unsafe { libc::open_by_handle_at(FD_NSFS_ROOT, (&raw mut raw).cast(), flags) };
         if fd < 0 {
             let errno = std::io::Error::last_os_error()

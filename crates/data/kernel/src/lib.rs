@@ -1,8 +1,8 @@
 //! Namespaces, links, addresses, routes and packet filters by netlink.
 //!
-//! Everything here blocks and belongs on a thread that may block. What happens inside a workload's namespace is
-//! done by a few threads of our own ([`netns::Workers`]), never on a caller's thread; no descriptor of a
-//! workload's namespace is kept after a call.
+//! Everything here blocks and belongs on a thread that may block. What happens inside a workload's
+//! namespace is done by a few threads of our own ([`netns::Workers`]), never on a caller's thread;
+//! no descriptor of a workload's namespace is kept after a call.
 #![allow(
     clippy::wildcard_enum_match_arm,
     reason = "the kernel's messages and attributes are open enumerations"

@@ -6,7 +6,7 @@ use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nsm_plan::{End, GROUP, REAP_GROUP, Tunnel};
@@ -16,7 +16,8 @@ use crate::netns::NetnsFd;
 
 /// `NETNSA_NSID` for "any free number" (`NETNSA_NSID_NOT_ASSIGNED`).
 const ANY_NSID: i32 = -1;
-/// How links that wait for their deletion are called; the index makes the name unique in its namespace.
+/// How links that wait for their deletion are called; the index makes the name unique in its
+/// namespace.
 pub(crate) const REAPED_PREFIX: &str = "nsz-";
 
 /// Where a message acts: in the socket's own namespace, or in the one with this number.
@@ -75,7 +76,8 @@ pub(crate) fn new_vxlan(end: &End, index: u32, netns: &NetnsFd, tunnel: &Tunnel)
     }
     match tunnel.remote {
         IpAddr::V4(remote) => data.push(InfoVxlan::Group(remote)),
-        // Peers may send without an outer checksum over IPv6 (RFC 7348 section 4.3, RFC 6935); take both.
+        // Peers may send without an outer checksum over IPv6 (RFC 7348 section 4.3, RFC 6935); take
+        // both.
         IpAddr::V6(remote) => {
             data.extend([InfoVxlan::Group6(remote), InfoVxlan::UDPZeroCsumRX(true)])
         }
@@ -105,7 +107,8 @@ pub(crate) fn settle(end: &End, index: u32) -> Vec<Request> {
         0,
         RouteNetlinkMessage::SetLink(link),
     );
-    // Within one message the kernel brings the link up first, and it would get its address before it is told not to.
+    // Within one message the kernel brings the link up first, and it would get its address before
+    // it is told not to.
     let bare = end.bare.then(|| no_addresses(index, object));
     bare.into_iter().chain([up]).collect()
 }
@@ -142,8 +145,8 @@ pub(crate) fn set_up(index: u32, up: bool, object: &str) -> Request {
     )
 }
 
-/// Takes an end out of use: down, without alias, under a name that nobody wants, in the reaper's group.
-/// Two messages in one send, because kernels before 6.2 do not rename a link that is up.
+/// Takes an end out of use: down, without alias, under a name that nobody wants, in the reaper's
+/// group. Two messages in one send, because kernels before 6.2 do not rename a link that is up.
 pub(crate) fn retire(index: u32, object: &str) -> [Request; 2] {
     let mut link = by_index(index);
     link.attributes = vec![
@@ -197,6 +200,15 @@ pub(crate) fn get_link_by_name(place: Place, name: &str) -> Request {
         0,
         RouteNetlinkMessage::GetLink(at(by_name(name), place)),
     )
+}
+
+/// Asks a question about a link without its counters, which are most of the answer.
+pub(crate) fn without_counters(mut ask: Request) -> Request {
+    if let RouteNetlinkMessage::GetLink(link) = ask.message_mut() {
+        let mask = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+        link.attributes.push(mask);
+    }
+    ask
 }
 
 pub(crate) fn list_links(place: Place) -> Request {

@@ -8,7 +8,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use crate::error::KernelError;
 
-/// Messages in one send: their acknowledgements have to fit into the socket's default receive buffer (208 KiB).
+/// Messages in one send: their acknowledgements have to fit into the socket's default receive
+/// buffer (208 KiB).
 const MAX_BATCH: usize = 64;
 /// A dump's messages come in pieces of at most 32 KiB.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -40,6 +41,10 @@ impl Request {
         }
     }
 
+    pub(crate) fn message_mut(&mut self) -> &mut RouteNetlinkMessage {
+        &mut self.message
+    }
+
     fn failed(&self, errno: i32) -> KernelError {
         KernelError::new(self.op, self.object.clone(), errno)
     }
@@ -48,7 +53,8 @@ impl Request {
 /// What became of one request: the messages it returned.
 pub type Outcome = Result<Vec<RouteNetlinkMessage>, KernelError>;
 
-/// A socket of the namespace in which it was opened; usable from anywhere. It keeps that namespace alive.
+/// A socket of the namespace in which it was opened; usable from anywhere. It keeps that namespace
+/// alive.
 #[derive(Debug)]
 pub struct Socket {
     inner: netlink_sys::Socket,
@@ -216,7 +222,8 @@ impl Socket {
     }
 }
 
-/// The messages in a datagram from the kernel; one that cannot be read is skipped with what follows it.
+/// The messages in a datagram from the kernel; one that cannot be read is skipped with what follows
+/// it.
 pub(crate) fn parse(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
     let mut messages = Vec::new();
     while let Some(length) = bytes.first_chunk::<4>() {

@@ -15,7 +15,8 @@ use crate::error::{KernelError, NetnsError};
 
 /// `ioctl_ns(2)`: the kind of a namespace file.
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
-/// The kernel serialises link changes under one lock: more threads than this only wait for each other.
+/// The kernel serialises link changes under one lock: more threads than this only wait for each
+/// other.
 pub const WORKERS: usize = 2;
 /// Jobs that wait for a worker; a caller beyond that blocks until one is taken.
 const QUEUE: usize = 64;
@@ -35,7 +36,8 @@ impl NetnsFd {
     pub fn new(fd: OwnedFd) -> Result<Self, NetnsError> {
         let stat = rustix::fs::fstat(&fd)
             .map_err(|e| KernelError::new("stat", "namespace descriptor", e.raw_os_error()))?;
-        // SAFETY: NS_GET_NSTYPE takes no argument and writes no memory; the descriptor is open for the length of the call.
+        // SAFETY: NS_GET_NSTYPE takes no argument and writes no memory; the descriptor is open for
+        // the length of the call.
         let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
         if kind != libc::CLONE_NEWNET {
             let what = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
@@ -125,7 +127,8 @@ fn set(netns: &NetnsFd) -> Result<(), NetnsError> {
 
 type Job = Box<dyn FnOnce(&mut Inside<'_>) + Send>;
 
-/// A few threads that may change their network namespace, so that no caller's thread ever does. Joined on drop.
+/// A few threads that may change their network namespace, so that no caller's thread ever does.
+/// Joined on drop.
 #[derive(Debug)]
 pub struct Workers {
     jobs: Option<SyncSender<Job>>,

@@ -1,6 +1,7 @@
 //! Deletes what was closed, away from whoever waits for an answer.
 //!
-//! A delete waits about 17 ms for other CPUs, but deletes in different threads wait at the same time.
+//! A delete waits about 17 ms for other CPUs, but deletes in different threads wait at the same
+//! time.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,7 +13,8 @@ use crate::messages::{Place, delete_link};
 use crate::netlink::Socket;
 use crate::netns::NetnsFd;
 
-/// Threads: 16 bring a delete's share of the wait from 17 ms to 2.5; each costs a stack and a socket.
+/// Threads: 16 bring a delete's share of the wait from 17 ms to 2.5; each costs a stack and a
+/// socket.
 pub const THREADS: usize = 16;
 /// Links that wait. Beyond it a close waits for room, which is what slows a storm of closes down.
 const QUEUE: usize = 4096;
@@ -96,7 +98,8 @@ impl Reaper {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until everything retired so far is deleted, at most `limit`. True when nothing is left.
+    /// Waits until everything retired so far is deleted, at most `limit`. True when nothing is
+    /// left.
     #[must_use]
     pub fn wait_idle(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
@@ -143,7 +146,9 @@ fn reap(queue: &Mutex<Receiver<Corpse>>, waiting: &Waiting, node: &NetnsFd) {
         Some(rustix::thread::LinkNameSpaceType::Network),
     );
     if let Err(error) = home {
-        tracing::error!(%error, "reaper cannot reach the node's namespace");
+        // Namespaces' numbers mean something else anywhere else.
+        tracing::error!(%error, "reaper cannot reach the node's namespace and ends");
+        return;
     }
     let mut socket = Socket::open();
     loop {

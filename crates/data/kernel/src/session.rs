@@ -1,4 +1,5 @@
-//! One visit of a worker to the namespaces of a plan: sockets, and the steps of putting resources in place.
+//! One visit of a worker to the namespaces of a plan: sockets, and the steps of putting resources
+//! in place.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use crate::messages;
 use crate::netlink::{Outcome, Request, Socket};
 use crate::netns::{Inside, NetnsFd};
 
-/// The kernel's work item waits for other link changes; beyond this something is wrong, but not with the connection.
+/// The kernel's work item waits for other link changes; beyond this something is wrong, but not
+/// with the connection.
 const USABLE_LIMIT: Duration = Duration::from_millis(500);
 /// Between two looks at an IPv6 address: about what the kernel takes when it is idle.
 const USABLE_PAUSE: Duration = Duration::from_micros(50);
@@ -163,7 +165,8 @@ impl<'a, 'b> Session<'a, 'b> {
         self.wait_usable(entries)
     }
 
-    /// An IPv6 address is added at once, but packets to it are taken only after a work item of the kernel has run.
+    /// An IPv6 address is added at once, but packets to it are taken only after a work item of the
+    /// kernel has run.
     fn wait_usable(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
         let mut waiting = BTreeMap::<Netns, Vec<Request>>::new();
         for entry in entries {

@@ -1,5 +1,5 @@
-//! What a lab and an endpoint's own namespace need besides plans: namespaces, pairs, addresses, routes; and the
-//! questions a forwarder asks about its underlay.
+//! What a lab and an endpoint's own namespace need besides plans: namespaces, pairs, addresses,
+//! routes; and the questions a forwarder asks about its underlay.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -24,13 +24,15 @@ const PROBE_PORT: u16 = 9;
 /// The loopback device's index in every namespace.
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Makes a new network namespace with its loopback up. It lives as long as the descriptor or something inside.
+/// Makes a new network namespace with its loopback up. It lives as long as the descriptor or
+/// something inside.
 ///
 /// # Errors
 /// Mostly EPERM: needs `CAP_SYS_ADMIN`.
 pub fn new_netns(workers: &Workers) -> Result<NetnsFd, NetnsError> {
     workers.run(|_| {
-        // SAFETY: only the network namespace of this worker changes, no descriptor table; the worker returns home after the job.
+        // SAFETY: only the network namespace of this worker changes, no descriptor table; the
+        // worker returns home after the job.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
             .map_err(|e| KernelError::new("create", "network namespace", e.raw_os_error()))?;
         Socket::open()?.execute(&[messages::set_up(LOOPBACK_INDEX, true, "lo")])?;
@@ -145,7 +147,8 @@ impl Own {
             .execute(&[messages::set_up(LOOPBACK_INDEX, true, "lo")])
     }
 
-    /// Gives an interface an address; one that it has is a success. IPv6 without duplicate address detection.
+    /// Gives an interface an address; one that it has is a success. IPv6 without duplicate address
+    /// detection.
     ///
     /// # Errors
     /// The kernel's.
@@ -161,7 +164,8 @@ impl Own {
         }
     }
 
-    /// Sets a route through an interface, with or without a next hop. A default route is `0.0.0.0/0` or `::/0`.
+    /// Sets a route through an interface, with or without a next hop. A default route is
+    /// `0.0.0.0/0` or `::/0`.
     ///
     /// # Errors
     /// The kernel's.

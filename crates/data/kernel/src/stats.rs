@@ -7,8 +7,8 @@ use netlink_packet_route::link::{
 use nsm_plan::{GROUP, REAP_GROUP};
 
 use crate::error::KernelError;
-use crate::messages::{Place, get_link_by_index, get_link_by_name, list_links};
-use crate::netlink::Socket;
+use crate::messages::{self, Place, get_link_by_index, get_link_by_name, list_links};
+use crate::netlink::{Outcome, Socket};
 use crate::nsid;
 
 /// Counters of a link since its birth.
@@ -126,25 +126,34 @@ pub(crate) fn state(message: &RouteNetlinkMessage) -> Option<LinkState> {
     }
 }
 
-/// A link by index, by name, or nothing.
+/// The first of a link looked up by index and one looked up by name that is wanted. Its counters
+/// are not asked for.
 pub(crate) fn find(
     socket: &mut Socket,
     place: Place,
-    index: u32,
-    name: &str,
-) -> Result<[Option<LinkState>; 2], KernelError> {
-    let outcomes = socket.batch(&[
+    (index, name): (u32, &str),
+    wanted: impl Fn(&LinkState) -> bool,
+) -> Result<Option<LinkState>, KernelError> {
+    for ask in [
         get_link_by_index(place, index),
         get_link_by_name(place, name),
-    ])?;
-    let mut found = outcomes.into_iter().map(|outcome| match outcome {
+    ] {
+        let found = found(socket.query(messages::without_counters(ask)))?;
+        if let Some(state) = found.filter(&wanted) {
+            return Ok(Some(state));
+        }
+    }
+    Ok(None)
+}
+
+/// A link, or nothing where it or its namespace is gone.
+fn found(outcome: Outcome) -> Result<Option<LinkState>, KernelError> {
+    match outcome {
         Ok(replies) => Ok(replies.iter().find_map(state)),
         // EINVAL: no namespace has this number any more.
         Err(error) if error.is_gone() || error.errno == libc::EINVAL => Ok(None),
         Err(error) => Err(error),
-    });
-    let mut next = || found.next().unwrap_or(Ok(None));
-    Ok([next()?, next()?])
+    }
 }
 
 /// Reads links of namespaces by their number, from the node's namespace. Holds one socket.
@@ -194,11 +203,7 @@ impl LinkReader {
         nsid: Option<i32>,
         name: &str,
     ) -> Result<Option<LinkState>, KernelError> {
-        match self.socket.query(get_link_by_name(place(nsid), name)) {
-            Ok(replies) => Ok(replies.iter().find_map(state)),
-            Err(error) if error.is_gone() || error.errno == libc::EINVAL => Ok(None),
-            Err(error) => Err(error),
-        }
+        found(self.socket.query(get_link_by_name(place(nsid), name)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nsm_plan::{End, Entry, Link, Netns, NetnsId, Resource};
+use nsm_plan::{Address, End, Entry, Link, Netns, NetnsId, Resource};
 
 use crate::birth::is_end;
 use crate::contents;
@@ -24,7 +24,8 @@ fn push(queue: &mut Queue, netns: Netns, requests: impl IntoIterator<Item = Requ
 }
 
 impl Session<'_, '_> {
-    /// Takes entries away in their order. What is gone already, by itself or with its namespace, is a success.
+    /// Takes entries away in their order. What is gone already, by itself or with its namespace, is
+    /// a success.
     pub(crate) fn take_away(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
         let dying: BTreeSet<_> = entries
             .iter()
@@ -33,12 +34,15 @@ impl Session<'_, '_> {
             .collect();
         let mut queue = Queue::new();
         let mut corpses = Vec::new();
+        // Routes, neighbours and IPv6 addresses leave with their link's carrier; IPv4 addresses
+        // would stay until it is deleted.
+        let mut held: Vec<&Address> = Vec::new();
         for entry in entries {
-            // Routes, neighbours and IPv6 addresses leave with their link's carrier; IPv4 addresses would stay until it is deleted.
             let with_link = entry.after.iter().any(|id| dying.contains(id));
             match &entry.resource {
-                Resource::Link(link) => corpses.extend(self.retire(link, &mut queue)?),
-                Resource::Address(a) if !with_link || a.net.addr().is_ipv4() => {
+                Resource::Link(link) => corpses.extend(self.retire(link, &held, &mut queue)?),
+                Resource::Address(a) if with_link => held.push(a),
+                Resource::Address(a) => {
                     if let Some(index) = self.present(a.netns, &a.name, a.index)? {
                         push(&mut queue, a.netns, [contents::delete_address(index, a)]);
                     }
@@ -53,10 +57,7 @@ impl Session<'_, '_> {
                         push(&mut queue, n.netns, [contents::delete_neighbour(index, n)]);
                     }
                 }
-                Resource::Address(_)
-                | Resource::Route(_)
-                | Resource::Neighbour(_)
-                | Resource::Sysctl(_) => {}
+                Resource::Route(_) | Resource::Neighbour(_) | Resource::Sysctl(_) => {}
             }
         }
         self.send(queue)?;
@@ -85,11 +86,24 @@ impl Session<'_, '_> {
         Ok(())
     }
 
-    fn retire(&mut self, link: &Link, queue: &mut Queue) -> Result<Option<Corpse>, ApplyError> {
+    fn retire(
+        &mut self,
+        link: &Link,
+        held: &[&Address],
+        queue: &mut Queue,
+    ) -> Result<Option<Corpse>, ApplyError> {
         let mut corpse = None;
         for end in link.ends() {
             match self.locate(end)? {
                 Located::Inside(index) => {
+                    let here = |a: &&&Address| {
+                        (a.netns, &a.name) == (end.netns, &end.name) && a.net.addr().is_ipv4()
+                    };
+                    let deletes = held
+                        .iter()
+                        .filter(here)
+                        .map(|a| contents::delete_address(index, a));
+                    push(queue, end.netns, deletes);
                     push(queue, end.netns, messages::retire(index, &object(end)));
                     // Deleting one end of a pair deletes the other.
                     corpse = Some(self.corpse(end.netns, index)?);
@@ -121,28 +135,21 @@ impl Session<'_, '_> {
 
     /// Where an end of ours is now, if it is.
     fn locate(&mut self, end: &End) -> Result<Located, ApplyError> {
-        let name = end.name.as_str();
-        let pick = |found: [Option<LinkState>; 2]| {
-            found.into_iter().flatten().find(|state| is_end(state, end))
-        };
+        let at = (end.index, end.name.as_str());
+        let wanted = |state: &LinkState| is_end(state, end);
         match end.netns {
             Netns::Id(id) if !self.reopen(id)? => {
                 // Without a thread inside: through the number alone.
                 let Some(place) = self.shared.nsid(id).map(Place::Nsid) else {
                     return Ok(Located::Nowhere);
                 };
-                let found = pick(stats::find(&mut self.node, place, end.index, name)?);
+                let found = stats::find(&mut self.node, place, at, wanted)?;
                 Ok(found.map_or(Located::Nowhere, |state| {
                     Located::Outside(place, state.index)
                 }))
             }
             netns => {
-                let found = pick(stats::find(
-                    self.socket(netns)?,
-                    Place::Own,
-                    end.index,
-                    name,
-                )?);
+                let found = stats::find(self.socket(netns)?, Place::Own, at, wanted)?;
                 Ok(found.map_or(Located::Nowhere, |state| Located::Inside(state.index)))
             }
         }
@@ -187,12 +194,9 @@ impl Session<'_, '_> {
         if let Some(index) = self.indices.get(&(netns, name.clone())) {
             return Ok(Some(*index));
         }
-        let found = stats::find(self.socket(netns)?, Place::Own, planned, name.as_str())?;
-        let index = found
-            .into_iter()
-            .flatten()
-            .find(LinkState::is_ours)
-            .map(|state| state.index);
+        let at = (planned, name.as_str());
+        let found = stats::find(self.socket(netns)?, Place::Own, at, LinkState::is_ours)?;
+        let index = found.map(|state| state.index);
         if let Some(index) = index {
             self.indices.insert((netns, name.clone()), index);
         }

@@ -1,4 +1,5 @@
-//! The crate on the real kernel, rootless: every test has user, network and mount namespaces of its own.
+//! The crate on the real kernel, rootless: every test has user, network and mount namespaces of its
+//! own.
 #![allow(
     unsafe_code,
     reason = "a test re-executes itself in namespaces of its own"

@@ -15,7 +15,8 @@ use rustix::thread::UnshareFlags;
 
 /// Set in the process that runs a test's body inside its own namespaces.
 const INSIDE: &str = "NSM_KERNEL_TEST_INSIDE";
-/// A packet between two namespaces of one machine takes microseconds; this only bounds a failing test.
+/// A packet between two namespaces of one machine takes microseconds; this only bounds a failing
+/// test.
 const PACKET_LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs a test's body in a process of its own with fresh user, network and mount namespaces.
@@ -31,7 +32,8 @@ pub(crate) fn isolated(test: &str, body: impl FnOnce()) {
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1");
     let enter = move || {
-        // SAFETY: the process is the single-threaded child of a fork; no descriptor table is unshared.
+        // SAFETY: the process is the single-threaded child of a fork; no descriptor table is
+        // unshared.
         unsafe {
             rustix::thread::unshare_unsafe(
                 UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWNS,
@@ -41,7 +43,8 @@ pub(crate) fn isolated(test: &str, body: impl FnOnce()) {
         std::fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
         std::fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))
     };
-    // SAFETY: between fork and exec only system calls and small writes are made; the allocator is not held by the forking thread.
+    // SAFETY: between fork and exec only system calls and small writes are made; the allocator is
+    // not held by the forking thread.
     unsafe { command.pre_exec(enter) };
     match command.output() {
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied) => {
@@ -99,7 +102,8 @@ impl Node {
         id
     }
 
-    /// The plan of a veth pair between two new pods, `nsm-c` in the client's and `nsm-e` in the endpoint's.
+    /// The plan of a veth pair between two new pods, `nsm-c` in the client's and `nsm-e` in the
+    /// endpoint's.
     pub(crate) fn pair(
         &mut self,
         key: KeyDigest,
