@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
 use async_trait::async_trait;
 use nsm_model::mechanism::Vni;
-use nsm_plan::{Changes, KeyDigest, NetnsId, Plan};
+use nsm_plan::{Changes, NetnsId, Plan};
 
 /// Descriptors of the namespaces that a plan speaks of.
 pub type Namespaces = BTreeMap<NetnsId, Arc<OwnedFd>>;
@@ -41,13 +41,6 @@ pub struct Counters {
     pub drops: u64,
 }
 
-/// A link of a plan has vanished without being undone: its namespace died, or somebody removed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone {
-    /// Whose plan it was in.
-    pub key: KeyDigest,
-}
-
 /// Applies plans to a kernel. A change is all or nothing: what failed is undone before the error.
 #[async_trait]
 pub trait Kernel: Send + Sync {
@@ -63,7 +56,7 @@ pub trait Kernel: Send + Sync {
     /// What could not be taken back.
     async fn undo(&self, plan: Plan) -> Result<(), KernelError>;
 
-    /// What the links of a plan have carried, one for each end, the client's first where both are
-    /// here.
-    async fn counters(&self, plan: &Plan) -> Vec<Counters>;
+    /// What the links of a plan have carried: `client` or `server` (upstream's words for the side of
+    /// whoever asked and of the endpoint), and its counters, for each end that is on this node.
+    async fn counters(&self, plan: &Plan) -> Vec<(&'static str, Counters)>;
 }

@@ -11,9 +11,11 @@ mod netlink;
 mod role;
 mod sides;
 mod vnis;
+mod watch;
 
-pub use kernel::{Counters, Gone, Kernel, KernelError, Namespaces};
+pub use kernel::{Counters, Kernel, KernelError, Namespaces};
 pub use netlink::Netlink;
 pub use role::{Config, Forwarder, Parts};
 pub use sides::{Tunnel, kernel_side};
 pub use vnis::Vnis;
+pub use watch::Gone;

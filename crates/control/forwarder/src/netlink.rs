@@ -3,10 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use nsm_kernel::{ApplyError, Executor, NetnsError, NetnsFd};
-use nsm_plan::{Changes, NetnsId, Plan};
+use nsm_kernel::{
+    ApplyError, Executor, NetnsError, NetnsFd,
+    events::{Event, Listener},
+    stats::LinkReader,
+};
+use nsm_plan::{ALIAS_PREFIX, Changes, End, KeyDigest, Netns, NetnsId, Plan, Role};
+use tokio::sync::mpsc;
 
+use crate::Gone;
 use crate::kernel::{Counters, Kernel, KernelError, Namespaces};
+
+/// Events that wait for the forwarder: beyond them the event thread waits, and the kernel's own
+/// queue tells of what it lost.
+const MAX_GONE: usize = 1024;
 
 /// Applies plans by netlink, on threads that may block.
 #[derive(Debug, Clone)]
@@ -73,7 +83,107 @@ impl Kernel for Netlink {
             .await
     }
 
-    async fn counters(&self, _plan: &Plan) -> Vec<Counters> {
-        Vec::new()
+    async fn counters(&self, plan: &Plan) -> Vec<(&'static str, Counters)> {
+        let ends: Vec<End> = plan
+            .links()
+            .flat_map(|(_, link)| link.ends())
+            .cloned()
+            .collect();
+        let executor = Arc::clone(&self.0);
+        let read = tokio::task::spawn_blocking(move || read(&executor, &ends));
+        read.await.unwrap_or_default()
+    }
+}
+
+/// Every end by its namespace's number; one that is gone has no counters.
+fn read(executor: &Executor, ends: &[End]) -> Vec<(&'static str, Counters)> {
+    let wanted: Vec<_> = ends
+        .iter()
+        .filter_map(|end| {
+            let Netns::Id(id) = end.netns else {
+                return None;
+            };
+            let side = match end.role {
+                Role::Client => "client",
+                Role::Endpoint => "server",
+            };
+            Some((side, executor.number(id)?, end.name.to_string()))
+        })
+        .collect();
+    let found = executor.workers().run(move |_| {
+        let Ok(mut reader) = LinkReader::open() else {
+            return Vec::new();
+        };
+        wanted
+            .into_iter()
+            .filter_map(|(side, nsid, name)| {
+                let link = reader.link(Some(nsid), &name).ok().flatten()?;
+                Some((side, counted(&link.counters)))
+            })
+            .collect()
+    });
+    found.unwrap_or_default()
+}
+
+fn counted(counters: &nsm_kernel::stats::Counters) -> Counters {
+    Counters {
+        rx_bytes: counters.rx_bytes,
+        tx_bytes: counters.tx_bytes,
+        rx_packets: counters.rx_packets,
+        tx_packets: counters.tx_packets,
+        drops: counters.rx_drops + counters.tx_drops,
+    }
+}
+
+/// Turns the kernel's events into ours until the listener or the reader ends.
+fn hear(executor: &Executor, events: &std::sync::mpsc::Receiver<Event>, out: &mpsc::Sender<Gone>) {
+    while let Ok(event) = events.recv() {
+        let gone = match event {
+            Event::NamespaceGone { nsid } => {
+                let Some(id) = executor.namespace(nsid) else {
+                    continue;
+                };
+                executor.forget(id);
+                Gone::Namespace(id)
+            }
+            Event::LinkGone { alias, .. } | Event::LinkDown { alias, .. } => {
+                let Some(key) = key_of(&alias) else { continue };
+                Gone::Link(key)
+            }
+            Event::Missed => {
+                tracing::warn!(
+                    "the kernel told of more changes than could be read: some are only found at the next refresh"
+                );
+                continue;
+            }
+        };
+        if out.blocking_send(gone).is_err() {
+            return;
+        }
+    }
+}
+
+/// The key in an alias of ours: `nsm1:<digest>:<side>`.
+fn key_of(alias: &str) -> Option<KeyDigest> {
+    let (key, _side) = alias.strip_prefix(ALIAS_PREFIX)?.rsplit_once(':')?;
+    KeyDigest::parse(key)
+}
+
+impl Netlink {
+    /// What vanishes without our doing, from now on; the listener ends the stream when it is
+    /// dropped.
+    ///
+    /// # Errors
+    /// The kernel does not tell us.
+    pub fn listen(&self) -> Result<(Listener, mpsc::Receiver<Gone>), KernelError> {
+        let (listener, events) = Listener::start(self.0.workers())
+            .map_err(|error| KernelError::Refused(error.to_string()))?;
+        let (send, receive) = mpsc::channel(MAX_GONE);
+        let executor = Arc::clone(&self.0);
+        let thread = std::thread::Builder::new().name("kernel-events".to_owned());
+        thread
+            .spawn(move || hear(&executor, &events, &send))
+            .map_err(|error| KernelError::Refused(format!("starting the event thread: {error}")))?;
+        Ok((listener, receive))
     }
 }

@@ -1,6 +1,6 @@
 //! The forwarder's list, and what runs beside it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use nsm_chain::{
     Chain, Connections, Directory, Tasks, Tokens, Transport,
@@ -11,10 +11,12 @@ use nsm_chain::{
     follow::Follower,
 };
 use nsm_model::ids::Secret;
+use tokio::sync::mpsc;
 
 use crate::{
-    Kernel, Vnis,
+    Gone, Kernel, Vnis,
     elements::{Discover, Lives, MechanismTranslation, Mechanisms, Policy, RoundRobin, Xconnect},
+    watch,
 };
 
 /// What a forwarder is told.
@@ -76,6 +78,37 @@ impl Forwarder {
         let lives = Arc::new(Lives::default());
         let chain = list(config, parts, &vnis, &lives);
         Self { chain, lives, vnis }
+    }
+}
+
+impl Forwarder {
+    /// Watches for what vanishes in the kernel, and counts what passes, until the tasks end.
+    pub fn attend(
+        &self,
+        config: &Config,
+        parts: &Parts,
+        gone: mpsc::Receiver<Gone>,
+        meter_every: Duration,
+    ) {
+        let Parts {
+            kernel,
+            table,
+            tasks,
+            ..
+        } = parts.clone();
+        tasks.spawn(watch::watch(
+            gone,
+            Arc::clone(&self.lives),
+            Arc::clone(&table),
+            tasks.clone(),
+        ));
+        tasks.spawn(watch::meter(
+            kernel,
+            Arc::clone(&self.lives),
+            table,
+            config.name.clone(),
+            meter_every,
+        ));
     }
 }
 

@@ -27,7 +27,11 @@ impl View {
     /// The view of the manager whose own URL is in what it registers.
     #[must_use]
     pub fn new(mirror: Mirror, locals: Arc<Locals>, own_url: impl Into<String>) -> Self {
-        Self { mirror, locals, own_url: own_url.into() }
+        Self {
+            mirror,
+            locals,
+            own_url: own_url.into(),
+        }
     }
 
     /// The copy of the registry.
@@ -62,30 +66,58 @@ impl Directory for View {
         if let Some(service) = self.mirror.service(name) {
             return Ok(NetworkService::clone(&service));
         }
-        let query = NetworkService { name: name.to_owned(), ..Default::default() };
-        let found = self.mirror.find_through::<Services>(query, deadline).await?;
+        let query = NetworkService {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let found = self
+            .mirror
+            .find_through::<Services>(query, deadline)
+            .await?;
         let found = found.first().map(|service| NetworkService::clone(service));
         found.ok_or_else(|| unknown_service(name))
     }
 
-    async fn endpoints(&self, service: &str, deadline: Instant) -> Result<Vec<NetworkServiceEndpoint>, Error> {
+    async fn endpoints(
+        &self,
+        service: &str,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
         let local = self.locals.offering(service);
         if !local.is_empty() {
             // Forwarders: nobody asks a manager's own chain for anything else.
             return Ok(local.into_iter().map(|local| local.endpoint).collect());
         }
-        let query =
-            NetworkServiceEndpoint { network_service_names: vec![service.to_owned()], ..Default::default() };
-        let found = self.mirror.find_through::<Endpoints>(query, deadline).await?;
-        Ok(found.iter().filter_map(|endpoint| self.seen(endpoint)).collect())
+        let query = NetworkServiceEndpoint {
+            network_service_names: vec![service.to_owned()],
+            ..Default::default()
+        };
+        let found = self
+            .mirror
+            .find_through::<Endpoints>(query, deadline)
+            .await?;
+        Ok(found
+            .iter()
+            .filter_map(|endpoint| self.seen(endpoint))
+            .collect())
     }
 
-    async fn endpoint(&self, name: &str, deadline: Instant) -> Result<NetworkServiceEndpoint, Error> {
+    async fn endpoint(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<NetworkServiceEndpoint, Error> {
         if let Some(local) = self.locals.get(name) {
             return Ok(local.endpoint);
         }
-        let query = NetworkServiceEndpoint { name: name.to_owned(), ..Default::default() };
-        let found = self.mirror.find_through::<Endpoints>(query, deadline).await?;
+        let query = NetworkServiceEndpoint {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let found = self
+            .mirror
+            .find_through::<Endpoints>(query, deadline)
+            .await?;
         let seen = found.iter().find_map(|endpoint| self.seen(endpoint));
         seen.ok_or_else(|| unknown_endpoint(name))
     }

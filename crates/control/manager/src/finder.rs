@@ -28,14 +28,22 @@ impl Finder {
         call: &Call,
     ) -> Result<Vec<Arc<R::Item>>, Error> {
         if copied.is_empty() {
-            return self.0.mirror().find_through::<R>(query, call.deadline).await;
+            return self
+                .0
+                .mirror()
+                .find_through::<R>(query, call.deadline)
+                .await;
         }
         Ok(copied)
     }
 }
 
 /// A local endpoint's socket goes to whoever asks, beside the answer that names its inode.
-fn pass(view: &View, caller: Option<&Caller>, endpoint: &NetworkServiceEndpoint) -> Option<NetworkServiceEndpoint> {
+fn pass(
+    view: &View,
+    caller: Option<&Caller>,
+    endpoint: &NetworkServiceEndpoint,
+) -> Option<NetworkServiceEndpoint> {
     let seen = view.seen(endpoint)?;
     let socket = view.local(&seen.name).and_then(|local| local.socket);
     if let (Some((_, socket)), Some(caller)) = (socket, caller)
@@ -47,13 +55,27 @@ fn pass(view: &View, caller: Option<&Caller>, endpoint: &NetworkServiceEndpoint)
     Some(seen)
 }
 
-fn service_answer(service: nsm_api::registry::NetworkService, deleted: bool) -> NetworkServiceResponse {
-    NetworkServiceResponse { network_service: MessageField::some(service), deleted, ..Default::default() }
+fn service_answer(
+    service: nsm_api::registry::NetworkService,
+    deleted: bool,
+) -> NetworkServiceResponse {
+    NetworkServiceResponse {
+        network_service: MessageField::some(service),
+        deleted,
+        ..Default::default()
+    }
 }
 
-fn endpoint_answer(endpoint: NetworkServiceEndpoint, deleted: bool) -> NetworkServiceEndpointResponse {
+fn endpoint_answer(
+    endpoint: NetworkServiceEndpoint,
+    deleted: bool,
+) -> NetworkServiceEndpointResponse {
     let network_service_endpoint = MessageField::some(endpoint);
-    NetworkServiceEndpointResponse { network_service_endpoint, deleted, ..Default::default() }
+    NetworkServiceEndpointResponse {
+        network_service_endpoint,
+        deleted,
+        ..Default::default()
+    }
 }
 
 #[async_trait]
@@ -67,13 +89,18 @@ impl Find<Services> for Finder {
         if !query.watch {
             let copied = self.0.mirror().services(&wanted);
             let found = self.found::<Services>(copied, wanted, &call).await?;
-            return Ok(stream::iter(found).map(|service| Ok(service_answer((*service).clone(), false))).boxed());
+            return Ok(stream::iter(found)
+                .map(|service| Ok(service_answer((*service).clone(), false)))
+                .boxed());
         }
         let watch = self.0.mirror().watch::<Services>(wanted)?;
         let events = stream::unfold(Some(watch), async |watch| {
             let mut watch = watch?;
             match watch.next().await {
-                Ok(event) => Some((Ok(service_answer((*event.item).clone(), event.deleted)), Some(watch))),
+                Ok(event) => Some((
+                    Ok(service_answer((*event.item).clone(), event.deleted)),
+                    Some(watch),
+                )),
                 Err(error) => Some((Err(error), None)),
             }
         });
@@ -88,13 +115,21 @@ impl Find<Endpoints> for Finder {
         call: Call,
         query: NetworkServiceEndpointQuery,
     ) -> Result<Answers<NetworkServiceEndpointResponse>, Error> {
-        let wanted = query.network_service_endpoint.into_option().unwrap_or_default();
+        let wanted = query
+            .network_service_endpoint
+            .into_option()
+            .unwrap_or_default();
         let (view, caller) = (self.0.clone(), call.caller.clone());
         if !query.watch {
             let copied = self.0.mirror().endpoints(&wanted);
             let found = self.found::<Endpoints>(copied, wanted, &call).await?;
-            let seen: Vec<_> = found.iter().filter_map(|one| pass(&view, caller.as_ref(), one)).collect();
-            return Ok(stream::iter(seen).map(|endpoint| Ok(endpoint_answer(endpoint, false))).boxed());
+            let seen: Vec<_> = found
+                .iter()
+                .filter_map(|one| pass(&view, caller.as_ref(), one))
+                .collect();
+            return Ok(stream::iter(seen)
+                .map(|endpoint| Ok(endpoint_answer(endpoint, false)))
+                .boxed());
         }
         let watch = self.0.mirror().watch::<Endpoints>(wanted)?;
         let events = stream::unfold(Some((watch, view, caller)), async |state| {
@@ -107,7 +142,10 @@ impl Find<Endpoints> for Finder {
                     }
                     Ok(event) => {
                         if let Some(seen) = pass(&view, caller.as_ref(), &event.item) {
-                            return Some((Ok(endpoint_answer(seen, false)), Some((watch, view, caller))));
+                            return Some((
+                                Ok(endpoint_answer(seen, false)),
+                                Some((watch, view, caller)),
+                            ));
                         }
                     }
                     Err(error) => return Some((Err(error), None)),

@@ -32,7 +32,10 @@ impl Local {
             url @ (EndpointUrl::Tcp { .. } | EndpointUrl::Unix(_)) => Ok(Target::Url(url)),
             EndpointUrl::Inode(_) | EndpointUrl::Other(_) => {
                 let Self { endpoint, .. } = self;
-                let message = format!("endpoint {}: nobody here can go to its URL {:?}", endpoint.name, endpoint.url);
+                let message = format!(
+                    "endpoint {}: nobody here can go to its URL {:?}",
+                    endpoint.name, endpoint.url
+                );
                 Err(Error::new(Code::Unimplemented, message))
             }
         }
@@ -67,7 +70,13 @@ impl Locals {
     /// Those that offer a service.
     #[must_use]
     pub fn offering(&self, service: &str) -> Vec<Local> {
-        let offers = |local: &&Local| local.endpoint.network_service_names.iter().any(|name| name == service);
+        let offers = |local: &&Local| {
+            local
+                .endpoint
+                .network_service_names
+                .iter()
+                .any(|name| name == service)
+        };
         self.table().values().filter(offers).cloned().collect()
     }
 }

@@ -6,7 +6,8 @@ use nsm_chain::{
     Chain, Connections, Endpoints, Services, Target, Tasks, Tokens,
     begin::Begin,
     elements::{
-        Authorize, ClientInfo, Connect, Monitor, RecvFd, Relay, Table, Timeout, UpdatePath, UpdateToken,
+        Authorize, ClientInfo, Connect, Monitor, RecvFd, Relay, Table, Timeout, UpdatePath,
+        UpdateToken,
     },
     follow::Follower,
 };
@@ -87,7 +88,13 @@ impl Manager {
 
 /// Connections, in request order.
 fn connections(config: &Config, parts: &Parts, view: &View) -> Chain<Connections> {
-    let Parts { secret, tokens, table, tasks, .. } = parts.clone();
+    let Parts {
+        secret,
+        tokens,
+        table,
+        tasks,
+        ..
+    } = parts.clone();
     let transport: Arc<dyn nsm_chain::Transport> = Arc::new(parts.transport.clone());
     let relay = Arc::new(Relay(Arc::clone(&table)));
     let follower = Follower::new(&config.name, Arc::clone(&transport), tasks.clone(), relay);
@@ -109,7 +116,10 @@ fn connections(config: &Config, parts: &Parts, view: &View) -> Chain<Connections
         // The namespaces that the mechanisms speak of: they go on to the forwarder.
         Box::new(RecvFd),
         // Which forwarder of this node.
-        Box::new(DiscoverForwarder::new(Arc::new(view.clone()), &config.forwarder_service)),
+        Box::new(DiscoverForwarder::new(
+            Arc::new(view.clone()),
+            &config.forwarder_service,
+        )),
         // There.
         Box::new(Connect::new(transport, tasks)),
     ])
@@ -117,7 +127,12 @@ fn connections(config: &Config, parts: &Parts, view: &View) -> Chain<Connections
 
 /// Registrations of services, in request order.
 fn services(parts: &Parts) -> Chain<Services> {
-    let Parts { tokens, transport, registry, .. } = parts.clone();
+    let Parts {
+        tokens,
+        transport,
+        registry,
+        ..
+    } = parts.clone();
     Chain::new(vec![
         // Who registers: its segment and ours.
         Box::new(chain::UpdatePath::new(tokens.clone())),
@@ -132,7 +147,13 @@ fn services(parts: &Parts) -> Chain<Services> {
 
 /// Registrations of endpoints and forwarders, in request order.
 fn endpoints(config: &Config, parts: &Parts, locals: Arc<Locals>) -> Chain<Endpoints> {
-    let Parts { tokens, transport, registry, tasks, .. } = parts.clone();
+    let Parts {
+        tokens,
+        transport,
+        registry,
+        tasks,
+        ..
+    } = parts.clone();
     Chain::new(vec![
         // Who registers: its segment and ours.
         Box::new(chain::UpdatePath::new(tokens.clone())),

@@ -1,7 +1,7 @@
 //! What services and endpoints exist: stored, indexed, watched.
 //!
 //! [`store`] keeps records, [`index`] finds them, [`watch`] tells of changes, [`Registry`] decides
-//! who may register what, [`chain`] is the role, [`serve`] its gRPC services, and [`mirror`] a copy of
+//! who may register what, [`chain`] is the role, [`serve`] its gRPC services, [`mirror`] a copy of
 //! it in the processes that ask it.
 
 #![forbid(unsafe_code)]

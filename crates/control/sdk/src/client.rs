@@ -57,7 +57,16 @@ impl Client {
     /// The role. `info` are labels that say where it runs; one attempt may take `patience`.
     #[must_use]
     pub fn new(parts: &Parts, info: BTreeMap<String, String>, patience: Duration) -> Self {
-        let Parts { name, secret, tokens, transport, manager, namespace, table, tasks } = parts.clone();
+        let Parts {
+            name,
+            secret,
+            tokens,
+            transport,
+            manager,
+            namespace,
+            table,
+            tasks,
+        } = parts.clone();
         let chain = Chain::new(vec![
             // Our own segment is the first.
             Box::new(UpdatePath::new(name.clone(), secret, tokens.own_id())),
@@ -66,7 +75,13 @@ impl Client {
             // Before it expires, again.
             Box::new(Refresh::new(tokens, tasks.clone(), patience)),
             // What is lost further on is replaced.
-            Box::new(Heal::new(&name, Arc::clone(&transport), table, tasks.clone(), patience)),
+            Box::new(Heal::new(
+                &name,
+                Arc::clone(&transport),
+                table,
+                tasks.clone(),
+                patience,
+            )),
             // Where we run.
             Box::new(ClientInfo::new(info)),
             // Our namespace goes with it.
@@ -76,7 +91,11 @@ impl Client {
             // There.
             Box::new(Connect::new(transport, tasks)),
         ]);
-        Self { chain, name, patience }
+        Self {
+            chain,
+            name,
+            patience,
+        }
     }
 
     /// Asks once.
@@ -86,7 +105,10 @@ impl Client {
     pub async fn request(&self, order: &Order) -> Result<Session, Error> {
         let mut call = Call::local(Instant::now() + self.patience);
         let connection = self.chain.request(&mut call, self.first(order)).await?;
-        Ok(Session { client: self.clone(), connection })
+        Ok(Session {
+            client: self.clone(),
+            connection,
+        })
     }
 
     /// Asks until it is granted, with longer and longer waits. Dropping the future stops it; what
@@ -116,13 +138,20 @@ impl Client {
     }
 
     fn first(&self, order: &Order) -> NetworkServiceRequest {
-        let segment = PathSegment { name: self.name.clone(), id: order.id.clone(), ..Default::default() };
+        let segment = PathSegment {
+            name: self.name.clone(),
+            id: order.id.clone(),
+            ..Default::default()
+        };
         let connection = Connection {
             id: order.id.clone(),
             network_service: order.service.clone(),
             labels: order.labels.clone(),
             context: MessageField::some(order.context.clone()),
-            path: MessageField::some(Path { path_segments: vec![segment], ..Default::default() }),
+            path: MessageField::some(Path {
+                path_segments: vec![segment],
+                ..Default::default()
+            }),
             ..Default::default()
         };
         NetworkServiceRequest {

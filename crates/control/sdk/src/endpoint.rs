@@ -11,7 +11,9 @@ use nsm_chain::{
 
 use crate::{
     Parts,
-    elements::{DnsContext, Heal, Ipam, Joiner, Mechanisms, Passthrough, Prefixes, SendFd, ToManager},
+    elements::{
+        DnsContext, Heal, Ipam, Joiner, Mechanisms, Passthrough, Prefixes, SendFd, ToManager,
+    },
 };
 
 /// How long a passthrough endpoint waits for the rest of its chain when it heals: upstream's
@@ -62,7 +64,12 @@ impl Endpoint {
     pub fn new(parts: &Parts, kind: Kind, more: Vec<Box<dyn Element<Connections>>>) -> Self {
         let mut list = base(parts);
         match kind {
-            Kind::Terminal { prefixes, routes, dns, mtu } => {
+            Kind::Terminal {
+                prefixes,
+                routes,
+                dns,
+                mtu,
+            } => {
                 // Nothing follows us: what an earlier path left is cut.
                 list.push(Box::new(TrimPath));
                 // Addresses, routes, MTU.
@@ -80,13 +87,22 @@ impl Endpoint {
                 list.extend(passing(parts, labels, joiner));
             }
         }
-        Self { chain: Chain::new(list) }
+        Self {
+            chain: Chain::new(list),
+        }
     }
 }
 
 /// What every endpoint's list begins with, in request order.
 fn base(parts: &Parts) -> Vec<Box<dyn Element<Connections>>> {
-    let Parts { name, secret, tokens, table, tasks, .. } = parts.clone();
+    let Parts {
+        name,
+        secret,
+        tokens,
+        table,
+        tasks,
+        ..
+    } = parts.clone();
     vec![
         // Whose connection it is.
         Box::new(UpdatePath::new(name, secret, tokens.own_id())),
@@ -111,14 +127,28 @@ fn passing(
     labels: BTreeMap<String, String>,
     joiner: Arc<dyn Joiner>,
 ) -> Vec<Box<dyn Element<Connections>>> {
-    let Parts { name, transport, manager, namespace, table, tasks, .. } = parts.clone();
+    let Parts {
+        name,
+        transport,
+        manager,
+        namespace,
+        table,
+        tasks,
+        ..
+    } = parts.clone();
     vec![
         // Our namespace goes both ways: interfaces on either side are made in it.
         Box::new(SendFd::new(namespace.clone())),
         // Towards whoever asked: an interface without addresses, a port of the bridge.
         Box::new(Mechanisms::new(namespace.clone(), true)),
         // What is lost behind us is replaced without the client's help.
-        Box::new(Heal::new(&name, transport.clone(), table, tasks.clone(), HEAL_PATIENCE)),
+        Box::new(Heal::new(
+            &name,
+            transport.clone(),
+            table,
+            tasks.clone(),
+            HEAL_PATIENCE,
+        )),
         // On with our own labels.
         Box::new(Passthrough::new(namespace, labels, joiner)),
         // To our manager.

@@ -6,11 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bridges;
 mod client;
 pub mod elements;
 mod endpoint;
 mod registration;
 
+pub use bridges::Bridges;
 pub use client::{Client, Order, Session};
 pub use endpoint::{Endpoint, Kind};
 pub use registration::{Offer, Registration};

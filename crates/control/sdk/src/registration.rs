@@ -49,9 +49,18 @@ impl Registration {
     pub fn keep(registrar: Arc<dyn Registrar>, tokens: Arc<dyn Tokens>, offer: Offer) -> Self {
         let (send, registered) = watch::channel(None);
         let tasks = Tasks::new();
-        let keeper = Keeper { registrar: Arc::clone(&registrar), tokens, offer, registered: send };
+        let keeper = Keeper {
+            registrar: Arc::clone(&registrar),
+            tokens,
+            offer,
+            registered: send,
+        };
         tasks.spawn(keeper.run());
-        Self { registrar, registered, tasks }
+        Self {
+            registrar,
+            registered,
+            tasks,
+        }
     }
 
     /// Waits until it is registered: as what.
@@ -61,7 +70,10 @@ impl Registration {
     pub async fn registered(&mut self) -> Result<NetworkServiceEndpoint, Error> {
         let found = self.registered.wait_for(Option::is_some).await;
         found.ok().and_then(|found| found.clone()).ok_or_else(|| {
-            Error::new(nsm_chain::Code::Cancelled, "the registration was withdrawn before it was made")
+            Error::new(
+                nsm_chain::Code::Cancelled,
+                "the registration was withdrawn before it was made",
+            )
         })
     }
 
@@ -73,7 +85,11 @@ impl Registration {
         self.tasks.shutdown(PATIENCE).await;
         let endpoint = self.registered.borrow().clone();
         match endpoint {
-            Some(endpoint) => self.registrar.unregister(endpoint, Instant::now() + PATIENCE).await,
+            Some(endpoint) => {
+                self.registrar
+                    .unregister(endpoint, Instant::now() + PATIENCE)
+                    .await
+            }
             None => Ok(()),
         }
     }
@@ -112,14 +128,20 @@ impl Keeper {
     async fn register(&self) -> Result<NetworkServiceEndpoint, Error> {
         let deadline = Instant::now() + PATIENCE;
         for service in &self.offer.services {
-            self.registrar.register_service(service.clone(), deadline).await?;
+            self.registrar
+                .register_service(service.clone(), deadline)
+                .await?;
         }
-        self.registrar.register(self.offer.endpoint.clone(), deadline).await
+        self.registrar
+            .register(self.offer.endpoint.clone(), deadline)
+            .await
     }
 }
 
 fn wait(endpoint: &NetworkServiceEndpoint, now: SystemTime) -> Duration {
-    let Some(expires) = endpoint.expiration_time.as_option() else { return UNKNOWN };
+    let Some(expires) = endpoint.expiration_time.as_option() else {
+        return UNKNOWN;
+    };
     let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(expires.seconds).unwrap_or(0));
     (at.duration_since(now).unwrap_or_default() / SHARE).max(SHORTEST)
 }

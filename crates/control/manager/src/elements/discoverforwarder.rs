@@ -35,17 +35,26 @@ impl DiscoverForwarder {
     /// The element; forwarders register under the name `service`.
     #[must_use]
     pub fn new(directory: Arc<dyn Directory>, service: impl Into<String>) -> Self {
-        Self { directory, service: service.into() }
+        Self {
+            directory,
+            service: service.into(),
+        }
     }
 
-    async fn forwarders(&self, call: &Call, connection: &Connection) -> Result<Vec<NetworkServiceEndpoint>, Error> {
+    async fn forwarders(
+        &self,
+        call: &Call,
+        connection: &Connection,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
         let (service, all) = tokio::join!(
-            self.directory.service(&connection.network_service, call.deadline),
+            self.directory
+                .service(&connection.network_service, call.deadline),
             self.directory.endpoints(&self.service, call.deadline),
         );
         let (service, all) = (service?, all?);
         if all.is_empty() {
-            let message = "no forwarder has registered with this node's manager: start `nsm forwarder` here";
+            let message =
+                "no forwarder has registered with this node's manager: start `nsm forwarder` here";
             return Err(Error::new(Code::Unavailable, message));
         }
         let mut fit: Vec<_> = select::forwarders(&connection.labels, &service, &all, &self.service)
@@ -61,7 +70,8 @@ impl DiscoverForwarder {
             return Err(Error::new(Code::FailedPrecondition, message));
         }
         let before = call.store.get::<Chosen>().map(|chosen| chosen.0);
-        let before = before.or_else(|| path::next(&connection.path).map(|segment| segment.name.clone()));
+        let before =
+            before.or_else(|| path::next(&connection.path).map(|segment| segment.name.clone()));
         fit.sort_by_key(|forwarder| Some(&forwarder.name) != before.as_ref());
         Ok(fit)
     }

@@ -25,7 +25,10 @@ impl LocalBypass {
     /// The element of the manager at this URL.
     #[must_use]
     pub fn new(locals: Arc<Locals>, own_url: impl Into<String>) -> Self {
-        Self { locals, own_url: own_url.into() }
+        Self {
+            locals,
+            own_url: own_url.into(),
+        }
     }
 }
 
@@ -41,11 +44,17 @@ impl Element<Endpoints> for LocalBypass {
         mut endpoint: NetworkServiceEndpoint,
         next: Next<Endpoints>,
     ) -> Result<NetworkServiceEndpoint, Error> {
-        let socket = call.scratch.get::<Socket>().map(|Socket(inode, socket)| (inode, socket));
+        let socket = call
+            .scratch
+            .get::<Socket>()
+            .map(|Socket(inode, socket)| (inode, socket));
         let url = std::mem::replace(&mut endpoint.url, self.own_url.clone());
         let mut answer = next.request(call, endpoint).await?;
         answer.url = url;
-        self.locals.insert(Local { endpoint: answer.clone(), socket });
+        self.locals.insert(Local {
+            endpoint: answer.clone(),
+            socket,
+        });
         Ok(answer)
     }
 

@@ -37,12 +37,18 @@ impl Element<Endpoints> for RecvFd {
         endpoint: NetworkServiceEndpoint,
         next: Next<Endpoints>,
     ) -> Result<NetworkServiceEndpoint, Error> {
-        if let (EndpointUrl::Inode(inode), Some(caller)) = (EndpointUrl::parse(&endpoint.url), &call.caller) {
+        if let (EndpointUrl::Inode(inode), Some(caller)) =
+            (EndpointUrl::parse(&endpoint.url), &call.caller)
+        {
             let deadline = call.deadline.min(Instant::now() + PATIENCE);
-            let socket = caller.descriptors.receive(inode, deadline).await.map_err(|error| {
-                let message = format!("endpoint {}: url {inode}: {error}", endpoint.name);
-                Error::new(Code::InvalidArgument, message)
-            })?;
+            let socket = caller
+                .descriptors
+                .receive(inode, deadline)
+                .await
+                .map_err(|error| {
+                    let message = format!("endpoint {}: url {inode}: {error}", endpoint.name);
+                    Error::new(Code::InvalidArgument, message)
+                })?;
             call.scratch.put(Socket(inode, Arc::new(socket)));
         }
         let answer = next.request(call, endpoint).await;

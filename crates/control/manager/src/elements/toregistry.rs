@@ -20,7 +20,10 @@ impl ToRegistry {
     /// The element of a manager whose registry is there.
     #[must_use]
     pub fn new(transport: Transport, registry: Target) -> Self {
-        Self { transport, registry }
+        Self {
+            transport,
+            registry,
+        }
     }
 }
 
@@ -33,14 +36,38 @@ macro_rules! to_registry {
                 "connect"
             }
 
-            async fn request(&self, call: &mut Call, item: $item, _: Next<$kind>) -> Result<$item, Error> {
+            async fn request(
+                &self,
+                call: &mut Call,
+                item: $item,
+                _: Next<$kind>,
+            ) -> Result<$item, Error> {
                 let hop = self.transport.hop(&self.registry, call.deadline).await?;
-                client::$service::register(&hop.peer, &hop.tokens, item, &mut call.path, call.deadline).await
+                client::$service::register(
+                    &hop.peer,
+                    &hop.tokens,
+                    item,
+                    &mut call.path,
+                    call.deadline,
+                )
+                .await
             }
 
-            async fn close(&self, call: &mut Call, item: $item, _: Next<$kind>) -> Result<(), Error> {
+            async fn close(
+                &self,
+                call: &mut Call,
+                item: $item,
+                _: Next<$kind>,
+            ) -> Result<(), Error> {
                 let hop = self.transport.hop(&self.registry, call.deadline).await?;
-                client::$service::unregister(&hop.peer, &hop.tokens, item, &mut call.path, call.deadline).await
+                client::$service::unregister(
+                    &hop.peer,
+                    &hop.tokens,
+                    item,
+                    &mut call.path,
+                    call.deadline,
+                )
+                .await
             }
         }
     };

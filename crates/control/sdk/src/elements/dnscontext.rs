@@ -36,7 +36,11 @@ impl Element<Connections> for DnsContext {
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
         if !self.0.is_empty() {
-            let context = request.connection.get_or_insert_default().context.get_or_insert_default();
+            let context = request
+                .connection
+                .get_or_insert_default()
+                .context
+                .get_or_insert_default();
             let configs = &mut context.dns_context.get_or_insert_default().configs;
             for config in &self.0 {
                 if !configs.contains(config) {

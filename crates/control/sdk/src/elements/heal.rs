@@ -81,7 +81,12 @@ impl Heal {
         patience: Duration,
     ) -> Self {
         let connections = Mutex::default();
-        let healer = Arc::new(Healer { table, tasks: tasks.clone(), patience, connections });
+        let healer = Arc::new(Healer {
+            table,
+            tasks: tasks.clone(),
+            patience,
+            connections,
+        });
         let follower = Follower::new(name, transport, tasks, Arc::new(Told(Arc::clone(&healer))));
         Self { follower, healer }
     }
@@ -89,12 +94,16 @@ impl Heal {
 
 impl Healer {
     fn connections(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Watched>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changed(self: &Arc<Self>, id: &str, change: Change) {
         let mut connections = self.connections();
-        let Some(watched) = connections.get_mut(id) else { return };
+        let Some(watched) = connections.get_mut(id) else {
+            return;
+        };
         let running = watched.healing.is_some();
         if watched.healing != Some(Change::Down) {
             watched.healing = Some(change);
@@ -105,7 +114,8 @@ impl Healer {
         let (healer, id, factory) = (Arc::clone(self), id.to_owned(), watched.factory.clone());
         drop(connections);
         tracing::info!(id, ?change, "healing");
-        self.tasks.spawn(async move { healer.heal(&id, factory).await });
+        self.tasks
+            .spawn(async move { healer.heal(&id, factory).await });
     }
 
     /// What the heal of this connection should do; `None` when it has ended.
@@ -121,9 +131,17 @@ impl Healer {
         while let Some(change) = self.wanted(id) {
             let reselect = gone || change == Change::Down || began.elapsed() >= ESCALATE;
             let deadline = Instant::now() + self.patience;
-            match factory.again(deadline, |request| prepare(request, reselect)).await {
+            match factory
+                .again(deadline, |request| prepare(request, reselect))
+                .await
+            {
                 Ok(healed) => {
-                    tracing::info!(id, took_ms = began.elapsed().as_millis(), reselect, "healed");
+                    tracing::info!(
+                        id,
+                        took_ms = began.elapsed().as_millis(),
+                        reselect,
+                        "healed"
+                    );
                     self.done(id, before.as_ref(), healed);
                     return;
                 }
@@ -193,7 +211,12 @@ impl Element<Connections> for Heal {
         Ok(connection)
     }
 
-    async fn close(&self, call: &mut Call, connection: Connection, next: Next<Connections>) -> Result<(), Error> {
+    async fn close(
+        &self,
+        call: &mut Call,
+        connection: Connection,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
         self.follower.forget(&connection.id);
         self.healer.connections().remove(&connection.id);
         next.close(call, connection).await

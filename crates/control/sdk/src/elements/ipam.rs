@@ -49,7 +49,11 @@ impl Ipam {
     /// The element; `routes` are the client's, through us. `mtu` is in bytes; 0 leaves it open.
     #[must_use]
     pub fn new(prefixes: Prefixes, routes: Vec<Route>, mtu: u32) -> Self {
-        Self { prefixes, routes, mtu }
+        Self {
+            prefixes,
+            routes,
+            mtu,
+        }
     }
 }
 
@@ -78,14 +82,20 @@ impl Element<Connections> for Ipam {
         let context = connection.context.get_or_insert_default();
         let ip = context.ip_context.get_or_insert_default();
         let assigned = self.prefixes.with(|addresses| addresses.allocate(&id, ip));
-        assigned.map_err(|error| refused(&id, &error))?.write_alone(ip);
+        assigned
+            .map_err(|error| refused(&id, &error))?
+            .write_alone(ip);
         for route in &self.routes {
             if !ip.src_routes.contains(route) {
                 ip.src_routes.push(route.clone());
             }
         }
         if self.mtu != 0 {
-            context.MTU = if context.MTU == 0 { self.mtu } else { context.MTU.min(self.mtu) };
+            context.MTU = if context.MTU == 0 {
+                self.mtu
+            } else {
+                context.MTU.min(self.mtu)
+            };
         }
         let answer = next.request(call, request).await;
         self.prefixes.with(|addresses| match &answer {
@@ -95,7 +105,12 @@ impl Element<Connections> for Ipam {
         answer
     }
 
-    async fn close(&self, call: &mut Call, connection: Connection, next: Next<Connections>) -> Result<(), Error> {
+    async fn close(
+        &self,
+        call: &mut Call,
+        connection: Connection,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
         let id = connection.id.clone();
         let closed = next.close(call, connection).await;
         self.prefixes.with(|addresses| addresses.free(&id));

@@ -32,15 +32,24 @@ impl Mechanisms {
 
     fn accepts(request: &NetworkServiceRequest) -> Result<(), Error> {
         let connection = &request.connection;
-        let agreed = connection.mechanism.as_option().filter(|mechanism| !mechanism.r#type.is_empty());
+        let agreed = connection
+            .mechanism
+            .as_option()
+            .filter(|mechanism| !mechanism.r#type.is_empty());
         let offered: Vec<_> = match agreed {
             Some(mechanism) => vec![mechanism],
             None => request.mechanism_preferences.iter().collect(),
         };
-        if offered.iter().any(|mechanism| Kind::of(mechanism) == Kind::Kernel) {
+        if offered
+            .iter()
+            .any(|mechanism| Kind::of(mechanism) == Kind::Kernel)
+        {
             return Ok(());
         }
-        let names: Vec<&str> = offered.iter().map(|mechanism| mechanism.r#type.as_str()).collect();
+        let names: Vec<&str> = offered
+            .iter()
+            .map(|mechanism| mechanism.r#type.as_str())
+            .collect();
         let message = format!(
             "connection {}: no common mechanism: it asks for [{}], this endpoint has KERNEL",
             connection.id,
@@ -63,8 +72,16 @@ impl Element<Connections> for Mechanisms {
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
         Self::accepts(&request)?;
-        let name = IfName::generate(&request.connection.network_service, &Own::of(call)?.digest(), 0);
-        let said = Kernel { netns: Some(self.namespace.inode), name: Some(name), bare: self.bare };
+        let name = IfName::generate(
+            &request.connection.network_service,
+            &Own::of(call)?.digest(),
+            0,
+        );
+        let said = Kernel {
+            netns: Some(self.namespace.inode),
+            name: Some(name),
+            bare: self.bare,
+        };
         let mut connection = next.request(call, request).await?;
         connection.mechanism = MessageField::some(said.mechanism());
         Ok(connection)

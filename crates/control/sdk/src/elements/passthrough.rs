@@ -70,8 +70,16 @@ impl std::fmt::Debug for Passthrough {
 impl Passthrough {
     /// The element of a function with these labels.
     #[must_use]
-    pub fn new(namespace: Namespace, labels: BTreeMap<String, String>, joiner: Arc<dyn Joiner>) -> Self {
-        Self { namespace, labels, joiner }
+    pub fn new(
+        namespace: Namespace,
+        labels: BTreeMap<String, String>,
+        joiner: Arc<dyn Joiner>,
+    ) -> Self {
+        Self {
+            namespace,
+            labels,
+            joiner,
+        }
     }
 
     fn far_name(call: &Call, service: &str) -> Result<IfName, Error> {
@@ -109,23 +117,42 @@ impl Element<Connections> for Passthrough {
             }
             None => MessageField::none(),
         };
-        let offer = Kernel { netns: Some(self.namespace.inode), name: Some(far.clone()), bare: true };
+        let offer = Kernel {
+            netns: Some(self.namespace.inode),
+            name: Some(far.clone()),
+            bare: true,
+        };
         request.mechanism_preferences = vec![offer.mechanism()];
         let mut answer = next.request(call, request).await?;
         let endpoint = std::mem::replace(&mut answer.network_service_endpoint_name, own_name);
         answer.labels = labels;
         if let Some(mechanism) = answer.mechanism.take() {
-            call.store.put(Far { endpoint, mechanism });
+            call.store.put(Far {
+                endpoint,
+                mechanism,
+            });
         }
-        let joined = Joined { id: Own::of(call)?.id, near: Self::near_name(call, &service)?, far };
+        let joined = Joined {
+            id: Own::of(call)?.id,
+            near: Self::near_name(call, &service)?,
+            far,
+        };
         self.joiner.join(joined).await?;
         Ok(answer)
     }
 
-    async fn close(&self, call: &mut Call, connection: Connection, next: Next<Connections>) -> Result<(), Error> {
+    async fn close(
+        &self,
+        call: &mut Call,
+        connection: Connection,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
         let parted = self.joiner.part(&connection.id).await;
         let closed = next.close(call, connection).await;
-        let errors: Vec<Error> = [parted, closed].into_iter().filter_map(Result::err).collect();
+        let errors: Vec<Error> = [parted, closed]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
         Error::join(errors).map_or(Ok(()), Err)
     }
 }

@@ -13,9 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
-use nsm_chain::{
-    Backoff, Call, Connections, Element, Error, Next, Tasks, Tokens, begin::Factory,
-};
+use nsm_chain::{Backoff, Call, Connections, Element, Error, Next, Tasks, Tokens, begin::Factory};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -48,7 +46,11 @@ impl Refresh {
     /// The element; one refresh may take `patience`.
     #[must_use]
     pub fn new(tokens: Arc<dyn Tokens>, tasks: Tasks, patience: Duration) -> Self {
-        Self { tokens, tasks, patience }
+        Self {
+            tokens,
+            tasks,
+            patience,
+        }
     }
 
     fn start(&self, call: &Call, connection: &Connection) -> Result<(), Error> {
@@ -74,7 +76,9 @@ fn wait(connection: &Connection, now: SystemTime) -> Duration {
         let since = Duration::from_secs(u64::try_from(expires.seconds).ok()?);
         (UNIX_EPOCH + since).duration_since(now).ok()
     });
-    expiries.min().map_or(UNKNOWN, |life| (life / SHARE).max(SHORTEST))
+    expiries
+        .min()
+        .map_or(UNKNOWN, |life| (life / SHARE).max(SHORTEST))
 }
 
 async fn run(factory: Factory<Connections>, wait: Duration, patience: Duration) {
@@ -104,7 +108,12 @@ impl Element<Connections> for Refresh {
         Ok(connection)
     }
 
-    async fn close(&self, call: &mut Call, connection: Connection, next: Next<Connections>) -> Result<(), Error> {
+    async fn close(
+        &self,
+        call: &mut Call,
+        connection: Connection,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
         call.store.take::<Clock>();
         next.close(call, connection).await
     }
@@ -130,8 +139,14 @@ mod tests {
                 expires: MessageField::some(timestamp(now + Duration::from_secs(*life))),
                 ..Default::default()
             };
-            let path = Path { path_segments: lives.iter().map(segment).collect(), ..Default::default() };
-            let connection = Connection { path: MessageField::some(path), ..Default::default() };
+            let path = Path {
+                path_segments: lives.iter().map(segment).collect(),
+                ..Default::default()
+            };
+            let connection = Connection {
+                path: MessageField::some(path),
+                ..Default::default()
+            };
             assert_eq!(wait(&connection, now).as_secs(), expected, "{lives:?}");
         }
     }

@@ -1,0 +1,132 @@
+//! What happens to interfaces without our doing: told to whoever watches, or closed.
+
+use std::{sync::Arc, time::Duration};
+
+use nsm_api::connection::State;
+use nsm_chain::{Tasks, elements::Table};
+use nsm_plan::{KeyDigest, NetnsId};
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    Counters, Kernel,
+    elements::{Live, Lives},
+};
+
+/// How long a close may take that nobody waits for.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Something of ours has vanished without our doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// A link of the plan with this key: removed, or set down.
+    Link(KeyDigest),
+    /// A namespace with everything in it.
+    Namespace(NetnsId),
+}
+
+/// Closes connections whose client's namespace is gone, and tells of the ones whose far end is.
+pub async fn watch(
+    mut gone: mpsc::Receiver<Gone>,
+    lives: Arc<Lives>,
+    table: Arc<dyn Table>,
+    tasks: Tasks,
+) {
+    while let Some(gone) = gone.recv().await {
+        match gone {
+            Gone::Link(key) => {
+                if let Some(live) = lives.get(key) {
+                    down(&live, table.as_ref());
+                }
+            }
+            Gone::Namespace(netns) => {
+                for live in lives
+                    .all()
+                    .into_iter()
+                    .filter(|live| live.plan.namespaces().contains(&netns))
+                {
+                    if live.near == Some(netns) {
+                        close(&live, &tasks);
+                    } else {
+                        down(&live, table.as_ref());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn down(live: &Live, table: &dyn Table) {
+    live.broken();
+    let Some(mut connection) = table.get(&live.id) else {
+        return;
+    };
+    if connection.state != State::DOWN {
+        tracing::info!(id = live.id, "an interface of this connection is gone");
+        connection.state = State::DOWN.into();
+        table.update(connection);
+    }
+}
+
+fn close(live: &Live, tasks: &Tasks) {
+    let factory = live.factory.clone();
+    tasks.finish(async move {
+        tracing::info!(?factory, "the client's namespace is gone: closing");
+        if let Err(error) = factory.close(Instant::now() + CLOSE_PATIENCE).await {
+            tracing::warn!(?factory, %error, "closing after the client's namespace went away");
+        }
+    });
+}
+
+/// Keeps the counters of every connection in its path segment, as often as `every`.
+pub async fn meter(
+    kernel: Arc<dyn Kernel>,
+    lives: Arc<Lives>,
+    table: Arc<dyn Table>,
+    own: String,
+    every: Duration,
+) {
+    loop {
+        tokio::time::sleep(every).await;
+        for live in lives.all() {
+            let counters = kernel.counters(&live.plan).await;
+            if let Some(mut connection) = table.get(&live.id)
+                && write(&mut connection, &own, &live.id, &counters)
+            {
+                table.update(connection);
+            }
+        }
+    }
+}
+
+/// Upstream's names of metrics (wire contract 10), for our own segment. Whether any has changed.
+fn write(
+    connection: &mut nsm_api::connection::Connection,
+    own: &str,
+    id: &str,
+    counters: &[(&'static str, Counters)],
+) -> bool {
+    let path = connection.path.get_or_insert_default();
+    let Some(segment) = path
+        .path_segments
+        .iter_mut()
+        .find(|segment| segment.name == own && segment.id == id)
+    else {
+        return false;
+    };
+    let before = segment.metrics.clone();
+    for (side, count) in counters {
+        let rows = [
+            ("rx_bytes", count.rx_bytes),
+            ("tx_bytes", count.tx_bytes),
+            ("rx_packets", count.rx_packets),
+            ("tx_packets", count.tx_packets),
+            ("drops", count.drops),
+        ];
+        for (what, value) in rows {
+            segment
+                .metrics
+                .insert(format!("{side}_{what}"), value.to_string());
+        }
+    }
+    segment.metrics != before
+}

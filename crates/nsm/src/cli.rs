@@ -1,0 +1,80 @@
+//! The command line.
+
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::{config, roles};
+
+/// Network Service Mesh: point-to-point layer 2/3 connections to named network services.
+#[derive(Debug, Parser)]
+#[command(name = "nsm", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// A role to run, or a tool.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the built-in certificate authority: the root, a node's agent, or both in one
+    Ca(roles::ca::Settings),
+    /// Run the registry of a domain
+    Registry(roles::registry::Settings),
+    /// Run a node's manager
+    Manager(roles::manager::Settings),
+    /// Run a node's forwarder (needs CAP_NET_ADMIN and CAP_SYS_ADMIN)
+    Forwarder(roles::forwarder::Settings),
+    /// Offer a network service
+    Endpoint(roles::endpoint::Settings),
+    /// Connect to network services, and keep the connections
+    Client(roles::client::Settings),
+    /// Connect to network services once, and end
+    Init(roles::client::Settings),
+}
+
+/// Parses, runs, and turns what went wrong into one line.
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+    let parsed = config::parse::<Cli>(Cli::command(), arguments, |name| std::env::var_os(name));
+    let done = match parsed {
+        Ok(Ok(cli)) => run(cli.command),
+        Ok(Err(error)) => {
+            // Help and version are no failures; clap knows which is which.
+            let _nobody_reads = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _nobody_reads = writeln!(std::io::stderr(), "nsm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ca(settings) => serve(roles::ca::run(settings)),
+        Command::Registry(settings) => serve(roles::registry::run(settings)),
+        Command::Manager(settings) => serve(roles::manager::run(settings)),
+        Command::Forwarder(settings) => serve(roles::forwarder::run(settings)),
+        Command::Endpoint(settings) => serve(roles::endpoint::run(settings)),
+        Command::Client(settings) => serve(roles::client::run(settings)),
+        Command::Init(settings) => serve(roles::client::run_once(settings)),
+    }
+}
+
+/// Runs a role on a runtime of its own.
+pub(crate) fn serve(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()?;
+    runtime.block_on(role)
+}
+
+/// Threads of a role's runtime: its work is short and waits for others; more threads cost memory
+/// on every node and gain nothing measurable.
+const WORKERS: usize = 2;

@@ -1,0 +1,165 @@
+//! `nsm forwarder`.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use nsm_api::registry::NetworkService;
+use nsm_chain::Target;
+use nsm_forwarder::{Config, Forwarder, Netlink, Parts};
+use nsm_kernel::{Executor, NetnsFd, setup};
+use nsm_model::mechanism::{Kind, default_port};
+use nsm_registry::remote::Remote;
+use nsm_rpc::Listener;
+use serde::Serialize;
+
+use crate::{
+    config::labels,
+    roles::{MANAGER_SOCKET, registration},
+    station::{Common, Station, address, seconds},
+};
+
+/// Settings of `nsm forwarder`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct Settings {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: Common,
+    /// The hop's name: stable, one for each node
+    #[arg(long, env = "NSM_NAME", default_value = "forwarder")]
+    name: String,
+    /// The node's manager
+    #[arg(long, env = "NSM_CONNECT_TO", default_value = MANAGER_SOCKET)]
+    connect_to: String,
+    /// The unix socket at which the manager reaches it
+    #[arg(
+        long,
+        env = "NSM_LISTEN_ON",
+        default_value = "unix:///run/nsm/forwarder.sock"
+    )]
+    listen_on: String,
+    /// Labels that a service may choose a forwarder by
+    #[arg(long, env = "NSM_LABELS", default_value = "p2p:true")]
+    labels: String,
+    /// The service that it registers under
+    #[arg(long, env = "NSM_NS_NAME", default_value = "forwarder")]
+    ns_name: String,
+    /// This node's end of tunnels, IPv4 or IPv6; else its own address
+    #[arg(long, env = "NSM_TUNNEL_IP")]
+    tunnel_ip: Option<IpAddr>,
+    /// The UDP port of VXLAN; 0 means 4789
+    #[arg(long, env = "NSM_VXLAN_PORT", default_value_t = 0)]
+    vxlan_port: u16,
+    /// Refuse to carry IP payload between nodes unencrypted
+    #[arg(long, env = "NSM_REQUIRE_ENCRYPTION")]
+    require_encryption: bool,
+    /// How often the counters of connections are read
+    #[arg(long, env = "NSM_METRICS_INTERVAL", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[serde(with = "seconds")]
+    metrics_interval: Duration,
+}
+
+/// IANA's port of VXLAN.
+const VXLAN_PORT: u16 = 4789;
+
+/// Runs the forwarder.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let station = Station::start("forwarder", &settings.name, &settings.common, &settings).await?;
+    let tunnel_ip = match settings.tunnel_ip {
+        Some(ip) => ip,
+        None => super::own_address()?,
+    };
+    let config = Config {
+        name: settings.name.clone(),
+        tunnel_ip,
+        vxlan_port: match settings.vxlan_port {
+            0 => default_port(&Kind::Vxlan).unwrap_or(VXLAN_PORT),
+            port => port,
+        },
+        underlay_mtu: underlay_mtu(tunnel_ip)?,
+        require_encryption: settings.require_encryption,
+    };
+    if !config.require_encryption {
+        tracing::warn!(
+            "IP payload to other nodes goes unencrypted over VXLAN; --require-encryption refuses it"
+        );
+    }
+    let executor = Arc::new(
+        Executor::new()
+            .context("preparing the kernel's part (needs CAP_NET_ADMIN and CAP_SYS_ADMIN)")?,
+    );
+    let kernel = Netlink::new(executor);
+    let (listening, gone) = kernel.listen().context("listening to the kernel")?;
+    let manager = Target::Url(
+        address(&settings.connect_to).map_err(|error| anyhow!("--connect-to: {error}"))?,
+    );
+    let parts = Parts {
+        secret: station.secret.clone(),
+        tokens: Arc::new(station.tokens.clone()),
+        transport: Arc::new(station.transport.clone()),
+        directory: Arc::new(Remote::new(station.transport.clone(), manager.clone())),
+        kernel: Arc::new(kernel),
+        table: station.table(),
+        tasks: station.tasks.clone(),
+    };
+    let forwarder = Forwarder::new(&config, &parts);
+    forwarder.attend(&config, &parts, gone, settings.metrics_interval);
+    let own = address(&settings.listen_on).map_err(|error| anyhow!("--listen-on: {error}"))?;
+    let listener = Listener::bind(std::slice::from_ref(&own)).await?;
+    let server = station.server().connections(forwarder.chain);
+    let own_labels: BTreeMap<String, String> =
+        labels(&settings.labels).map_err(|error| anyhow!("--labels: {error}"))?;
+    let record = registration::endpoint(
+        &settings.name,
+        &own.to_string(),
+        std::slice::from_ref(&settings.ns_name),
+        &own_labels,
+    );
+    let service = NetworkService {
+        name: settings.ns_name.clone(),
+        ..Default::default()
+    };
+    let mut registration = registration::keep(&station, manager, vec![service], record);
+    let registered = async {
+        if registration.registered().await.is_ok() {
+            tracing::info!("Startup completed");
+        }
+        std::future::pending::<()>().await;
+    };
+    let served = tokio::select! {
+        served = station.serve(listener, server) => served,
+        () = registered => Ok(()),
+    };
+    if let Err(error) = registration.withdraw().await {
+        tracing::warn!(%error, "unregistering");
+    }
+    drop(listening);
+    served
+}
+
+/// The MTU of the device that has the tunnel's address.
+fn underlay_mtu(tunnel_ip: IpAddr) -> anyhow::Result<u32> {
+    let mtu = setup::Own::open()
+        .and_then(|mut own| own.mtu_of(tunnel_ip))
+        .context("reading the links of this node")?;
+    mtu.ok_or_else(|| {
+        anyhow!("--tunnel-ip {tunnel_ip}: no interface of this node has that address")
+    })
+}
+
+/// The namespace that this process is in, as mechanisms and plans say it.
+pub(crate) fn own_namespace() -> anyhow::Result<nsm_sdk::Namespace> {
+    let descriptor = std::fs::File::open("/proc/thread-self/ns/net")
+        .context("opening the own network namespace")?;
+    let id = NetnsFd::current()
+        .context("reading the own network namespace")?
+        .id();
+    let inode = nsm_model::url::InodeUrl {
+        dev: id.dev,
+        ino: id.ino,
+    };
+    Ok(nsm_sdk::Namespace {
+        inode,
+        descriptor: Arc::new(descriptor.into()),
+    })
+}

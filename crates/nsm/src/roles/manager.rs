@@ -1,0 +1,132 @@
+//! `nsm manager`.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use nsm_chain::Target;
+use nsm_manager::{Config, Manager, Parts};
+use nsm_model::url::EndpointUrl;
+use nsm_registry::mirror::{Mirror, RpcSource};
+use nsm_rpc::Listener;
+use serde::Serialize;
+
+use crate::{
+    roles::MANAGER_SOCKET,
+    station::{Common, Station, address},
+};
+
+/// Settings of `nsm manager`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct Settings {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: Common,
+    /// The hop's name: stable, one for each node
+    #[arg(long, env = "NSM_NAME", default_value = "nsmgr")]
+    name: String,
+    /// The unix socket of the node's workloads, and a TCP address for other managers
+    #[arg(long, env = "NSM_LISTEN_ON", value_delimiter = ',', default_values = [MANAGER_SOCKET, "tcp://:5001"])]
+    listen_on: Vec<String>,
+    /// How other managers reach this one; else the first TCP address, with the node's own address
+    #[arg(long, env = "NSM_PUBLIC_URL")]
+    public_url: Option<String>,
+    /// The registry
+    #[arg(long, env = "NSM_REGISTRY_URL", default_value = "tcp://localhost:5002")]
+    registry_url: String,
+    /// The service that forwarders register under
+    #[arg(
+        long,
+        env = "NSM_FORWARDER_NETWORK_SERVICE_NAME",
+        default_value = "forwarder"
+    )]
+    forwarder_network_service_name: String,
+    /// This node's name: the label nodeName of its clients and endpoints
+    #[arg(long, env = "NODE_NAME")]
+    node_name: Option<String>,
+    /// This cluster's name: the label clusterName
+    #[arg(long, env = "CLUSTER_NAME")]
+    cluster_name: Option<String>,
+}
+
+/// The service under which managers register themselves, so that tools find them.
+pub(crate) const MANAGER_SERVICE: &str = "nsmgr";
+
+/// Runs the manager.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let station = Station::start("manager", &settings.name, &settings.common, &settings).await?;
+    let addresses: Vec<EndpointUrl> = settings
+        .listen_on
+        .iter()
+        .map(|text| address(text))
+        .collect::<Result<_, _>>()
+        .map_err(anyhow::Error::msg)?;
+    let listener = Listener::bind(&addresses).await?;
+    let registry =
+        address(&settings.registry_url).map_err(|error| anyhow!("--registry-url: {error}"))?;
+    let url = match &settings.public_url {
+        Some(url) => url.clone(),
+        None => public_url(listener.addresses())?,
+    };
+    let source = RpcSource {
+        pool: station.pool.clone(),
+        tokens: station.tokens.clone(),
+        url: registry.clone(),
+        expected: None,
+    };
+    let parts = Parts {
+        secret: station.secret.clone(),
+        tokens: Arc::new(station.tokens.clone()),
+        transport: station.transport.clone(),
+        registry: Target::Url(registry.clone()),
+        mirror: Mirror::start(Arc::new(source)),
+        table: station.table(),
+        tasks: station.tasks.clone(),
+    };
+    let config = Config {
+        name: settings.name.clone(),
+        url: url.clone(),
+        forwarder_service: settings.forwarder_network_service_name.clone(),
+        info: info(&settings),
+    };
+    let manager = Manager::new(&config, &parts);
+    let server = station
+        .server()
+        .connections(manager.connections)
+        .services(manager.services, manager.finder.clone())
+        .endpoints(manager.endpoints, manager.finder);
+    let _registration = super::registration::of_manager(&station, registry, &settings.name, &url);
+    tracing::info!(url, "Startup completed");
+    station.serve(listener, server).await
+}
+
+fn info(settings: &Settings) -> BTreeMap<String, String> {
+    [
+        ("nodeName", &settings.node_name),
+        ("clusterName", &settings.cluster_name),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)))
+    .collect()
+}
+
+/// The first TCP address; where it has no host, this machine's first one that others can reach
+/// (upstream `cmd-nsmgr`).
+fn public_url(addresses: &[EndpointUrl]) -> anyhow::Result<String> {
+    for url in addresses {
+        let EndpointUrl::Tcp { host, port } = url else {
+            continue;
+        };
+        let wildcard = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        if !wildcard {
+            return Ok(url.to_string());
+        }
+        let own = super::own_address()?;
+        return Ok(EndpointUrl::Tcp {
+            host: own.to_string(),
+            port: *port,
+        }
+        .to_string());
+    }
+    Err(anyhow!("no TCP address to be reached at by other managers")).context("--listen-on")
+}

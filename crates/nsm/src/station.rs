@@ -1,0 +1,223 @@
+//! What every role stands on: an identity, a pool, tokens, a table, an owner of tasks.
+
+use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use nsm_chain::{Tasks, elements::Table};
+use nsm_identity::{IdentitySource, client::Workload};
+use nsm_model::{
+    ids::{SECRET_BYTES, Secret},
+    spiffe::SpiffeId,
+    url::EndpointUrl,
+};
+use nsm_rpc::{Listener, Pool, Server, TokenSource, Transport, monitor};
+use serde::Serialize;
+
+use crate::logs::{self, Format};
+
+/// How long tasks may take to end with their role.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Settings of every role.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct Common {
+    /// YAML file with settings; flags and environment override it
+    #[arg(long, env = "NSM_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// TRACE, DEBUG, INFO, WARN or ERROR
+    #[arg(long, env = "NSM_LOG_LEVEL", default_value = "INFO")]
+    pub(crate) log_level: String,
+    /// How log lines are written
+    #[arg(long, env = "NSM_LOG_FORMAT", value_enum, default_value = "text")]
+    pub(crate) log_format: Format,
+    /// The SPIFFE Workload API: SPIRE's agent, or `nsm ca`
+    #[arg(
+        long,
+        env = "SPIFFE_ENDPOINT_SOCKET",
+        default_value = "unix:///run/spire/sockets/agent.sock"
+    )]
+    pub(crate) spiffe_endpoint_socket: String,
+    /// How long to wait for an identity at start
+    #[arg(long, env = "NSM_IDENTITY_TIMEOUT", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[serde(with = "seconds")]
+    pub(crate) identity_timeout: Duration,
+    /// The longest life of a token that this process makes
+    #[arg(long, env = "NSM_MAX_TOKEN_LIFETIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[serde(with = "seconds")]
+    pub(crate) max_token_lifetime: Duration,
+    /// Where the secret that ids are derived with is kept; without it ids change at a restart
+    #[arg(long, env = "NSM_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Durations as people write them.
+pub(crate) mod seconds {
+    use std::time::Duration;
+
+    use serde::Serializer;
+
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&humantime::format_duration(*duration).to_string())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Station {
+    pub(crate) name: String,
+    pub(crate) secret: Secret,
+    pub(crate) tokens: TokenSource,
+    pub(crate) transport: Transport,
+    pub(crate) pool: Pool,
+    pub(crate) table: monitor::Connections,
+    pub(crate) tasks: Tasks,
+    pub(crate) source: IdentitySource,
+    _workload: Workload,
+}
+
+impl Station {
+    /// Starts the log, prints the settings, and waits for an identity.
+    pub(crate) async fn start(
+        role: &str,
+        name: &str,
+        common: &Common,
+        settings: &impl Serialize,
+    ) -> anyhow::Result<Self> {
+        logs::start(&common.log_level, common.log_format)?;
+        let shown = serde_json::to_string(settings).context("printing the settings")?;
+        tracing::info!(
+            role,
+            name,
+            version = env!("CARGO_PKG_VERSION"),
+            settings = shown,
+            "starting"
+        );
+        let workload = Workload::connect(&common.spiffe_endpoint_socket, common.identity_timeout)
+            .await
+            .context("no identity: is the agent up, and does it have an entry for this process?")?;
+        let source = workload.source();
+        let tasks = Tasks::new();
+        let tokens = TokenSource::with_lifetime(source.clone(), common.max_token_lifetime);
+        let pool = Pool::new(source.clone(), tasks.clone());
+        Ok(Self {
+            name: name.to_owned(),
+            secret: secret(common.state_dir.as_deref(), name)?,
+            transport: Transport::new(pool.clone(), tokens.clone()),
+            tokens,
+            pool,
+            table: monitor::Connections::new(),
+            tasks,
+            source,
+            _workload: workload,
+        })
+    }
+
+    /// The table, as elements know it.
+    pub(crate) fn table(&self) -> Arc<dyn Table> {
+        Arc::new(self.table.clone())
+    }
+
+    /// A server that shows its connections to whoever made them, to the hops that carry them, and
+    /// to operators.
+    pub(crate) fn server(&self) -> Server {
+        let own = self.source.current().id().clone();
+        Server::new().monitor(monitor::Service::new(
+            self.table.clone(),
+            move |caller, connection| visible(&own, caller, connection),
+        ))
+    }
+
+    /// Serves until the process is told to end, then lets what runs finish.
+    pub(crate) async fn serve(&self, listener: Listener, server: Server) -> anyhow::Result<()> {
+        let routes = server.routes().await;
+        let ended = async {
+            let _told = crate::shutdown::requested().await;
+        };
+        listener.serve(routes, &self.source, ended).await?;
+        self.end().await;
+        Ok(())
+    }
+
+    /// Ends what runs in the background.
+    pub(crate) async fn end(&self) {
+        self.tasks.shutdown(LAST_PATIENCE).await;
+    }
+}
+
+/// The path below which operators' SPIFFE IDs are: they see every connection.
+const OPERATORS: &str = "/operator";
+
+/// Who may see a connection: an operator of our trust domain, and every hop of its path.
+fn visible(
+    own: &SpiffeId,
+    caller: &SpiffeId,
+    connection: &nsm_api::connection::Connection,
+) -> bool {
+    if caller.member_of(&own.trust_domain()) && caller.path().starts_with(OPERATORS) {
+        return true;
+    }
+    connection.path.path_segments.iter().any(|segment| {
+        nsm_identity::token::decode_unverified(&segment.token).is_ok_and(|claims| {
+            claims.sub == caller.as_str() || claims.aud.iter().any(|aud| aud == caller.as_str())
+        })
+    })
+}
+
+/// The secret that connection ids are derived with: kept, so that a restarted role is the same hop.
+fn secret(folder: Option<&Path>, name: &str) -> anyhow::Result<Secret> {
+    let mut bytes = [0; SECRET_BYTES];
+    let Some(folder) = folder else {
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        return Ok(Secret::new(bytes));
+    };
+    let path = folder.join(format!("{name}.secret"));
+    match fs::read(&path) {
+        Ok(kept) => {
+            bytes = kept.try_into().map_err(|kept: Vec<u8>| {
+                anyhow::anyhow!(
+                    "{}: has {} bytes, a secret has {SECRET_BYTES}: remove it",
+                    path.display(),
+                    kept.len()
+                )
+            })?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+            fs::create_dir_all(folder)
+                .with_context(|| format!("--state-dir {}", folder.display()))?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
+            std::io::Write::write_all(&mut file, &bytes)?;
+        }
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    }
+    Ok(Secret::new(bytes))
+}
+
+/// Reads addresses: `unix:///path`, `tcp://host:port`; `tcp://:port` listens on every address.
+pub(crate) fn address(text: &str) -> Result<EndpointUrl, String> {
+    let text = match text.strip_prefix("tcp://:") {
+        Some(port) => format!("tcp://[::]:{port}"),
+        None if !text.contains("://") => format!("tcp://{text}"),
+        None => text.to_owned(),
+    };
+    match EndpointUrl::parse(&text) {
+        EndpointUrl::Other(_) | EndpointUrl::Inode(_) => Err(format!(
+            "{text:?} is no address: write unix:///path or tcp://host:port"
+        )),
+        url => Ok(url),
+    }
+}
