@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod tokens;
+
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},

@@ -23,8 +23,8 @@ pub(super) const REVISION: &str = "revision";
 /// The only format so far.
 const KNOWN_FORMAT: u64 = 1;
 
-/// redb's cache in bytes; its default is 1 GiB. Reads come from the index, so that only the writer's
-/// own pages are wanted here: 10,000 endpoints have about 5 MB.
+/// redb's cache in bytes; its default is 1 GiB. Reads come from the index, so that only the
+/// writer's own pages are wanted here: 10,000 endpoints have about 5 MB.
 const CACHE_BYTES: usize = 16 << 20;
 
 /// Only the registry's user may read who is registered.
