@@ -216,9 +216,7 @@ pub fn outgoing<T>(
     if let Some(deadline) = deadline {
         meta::put_deadline(metadata, deadline)?;
     }
-    // Upstream cuts what it says of the expiry to the peer's certificate, not the `exp` inside.
-    let mut token = tokens.token(&peer.peer().id, SystemTime::now())?;
-    token.expires = token.expires.min(peer.peer().not_after);
+    let token = tokens.token(&peer.peer().id, peer.peer().not_after, SystemTime::now())?;
     meta::put_token(metadata, &token)?;
     Ok(request)
 }

@@ -11,8 +11,8 @@ use nsm_api::{
     connection::{Connection, ConnectionEvent, MonitorScopeSelector},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Code, Error, Target, Token};
-use nsm_identity::token::{Claims, verify};
+use nsm_chain::{Error, Target, Token};
+use nsm_identity::token::Claims;
 use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
 use tokio::time::Instant;
 
@@ -129,12 +129,13 @@ impl nsm_chain::Tokens for TokenSource {
     }
 
     fn issue(&self, audience: &SpiffeId) -> Result<Token, Error> {
-        self.token(audience, SystemTime::now())
+        // The caller's certificate is not known here; its own token in the path says when it ends.
+        let now = SystemTime::now();
+        self.token(audience, self.source().current().not_after(), now)
     }
 
     fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, Error> {
-        verify(jwt, certificate)
-            .map_err(|error| Error::new(Code::Unauthenticated, error.to_string()))
+        Self::verify(self, jwt, certificate)
     }
 
     fn now(&self) -> SystemTime {

@@ -49,4 +49,4 @@ pub use listen::{ListenError, Listener, MAX_STREAMS, SHUTDOWN_GRACE};
 pub use peer::Peer;
 pub use pool::{DIAL_TIMEOUT, IDLE_AFTER, MAX_LINKS, Pool};
 pub use server::{Answers, Find, Lookup, Monitor, Server, call_of};
-pub use tokens::{TOKEN_LIFETIME, TokenSource};
+pub use tokens::TokenSource;

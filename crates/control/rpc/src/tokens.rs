@@ -1,110 +1,86 @@
-//! The tokens that this process sends: signed for one peer, kept until half their life is over.
+//! The tokens that this process sends and checks.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use nsm_chain::{Code, Error, Token};
-use nsm_identity::{Identity, IdentitySource};
+use nsm_identity::{
+    IdentitySource,
+    token::{Claims, TokenError},
+    token_cache::{DEFAULT_TOKEN_LIFE, TokenIssuer, VerifiedTokens},
+};
 use nsm_model::spiffe::SpiffeId;
 
-/// How long a token lives at most (upstream's MaxTokenLifetime); never longer than the SVID.
-pub const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
-
-/// The most peers whose tokens are kept: beyond it all are signed again, 15 us each.
-const MAX_CACHED: usize = 4_096;
-
-/// Signs tokens with the current identity; cheap to clone, and one cache is shared by all clones.
+/// Signs tokens with the current identity and checks those of others; both are remembered. Cheap
+/// to clone: all clones share what they remember.
 #[derive(Debug, Clone)]
-pub struct TokenSource(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub struct TokenSource {
     source: IdentitySource,
-    lifetime: Duration,
-    cache: Mutex<BTreeMap<SpiffeId, Cached>>,
-}
-
-#[derive(Debug)]
-struct Cached {
-    token: Token,
-    signed: SystemTime,
-    identity: Arc<Identity>,
+    issuer: Arc<TokenIssuer>,
+    verified: Arc<VerifiedTokens>,
 }
 
 impl TokenSource {
-    /// Tokens of [`TOKEN_LIFETIME`].
+    /// Tokens of upstream's default lifetime, ten minutes; never longer than the SVID.
     #[must_use]
     pub fn new(source: IdentitySource) -> Self {
-        Self::with_lifetime(source, TOKEN_LIFETIME)
+        Self::with_lifetime(source, DEFAULT_TOKEN_LIFE)
     }
 
     /// Tokens of another lifetime: a connection's lease is as long as its tokens.
     #[must_use]
     pub fn with_lifetime(source: IdentitySource, lifetime: Duration) -> Self {
-        Self(Arc::new(Inner {
+        let issuer = Arc::new(TokenIssuer::new(source.clone(), lifetime));
+        Self {
             source,
-            lifetime,
-            cache: Mutex::default(),
-        }))
+            issuer,
+            verified: Arc::default(),
+        }
     }
 
     /// The identity that signs.
     #[must_use]
     pub fn source(&self) -> &IdentitySource {
-        &self.0.source
+        &self.source
     }
 
-    /// A token for one peer, with at least half its life left at `now`.
+    /// A token for one peer with at least half its life left. Its `expires` is cut to the end of
+    /// the peer's certificate, as upstream does (the `exp` inside is not).
     ///
     /// # Errors
-    /// When the own SVID has expired, or the system has no random numbers.
-    pub fn token(&self, audience: &SpiffeId, now: SystemTime) -> Result<Token, Error> {
-        let identity = self.0.source.current();
-        let mut cache = self.0.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cached) = cache.get(audience)
-            && Arc::ptr_eq(&cached.identity, &identity)
-            && cached.fresh(now)
-        {
-            return Ok(cached.token.clone());
-        }
-        let expires = identity.not_after().min(now + self.0.lifetime);
-        if expires <= now {
+    /// When the own SVID has expired, or cannot sign.
+    pub fn token(
+        &self,
+        audience: &SpiffeId,
+        peer_not_after: SystemTime,
+        now: SystemTime,
+    ) -> Result<Token, Error> {
+        let identity = self.source.current();
+        if identity.not_after() <= now {
             let message = format!(
                 "the SVID of {} has expired, so no call can be made: does its agent still renew?",
                 identity.id()
             );
             return Err(Error::new(Code::Unauthenticated, message));
         }
-        let jwt = identity
-            .signer()
-            .sign(identity.id(), audience, expires)
-            .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-        let token = Token { jwt, expires };
-        if cache.len() >= MAX_CACHED {
-            cache.clear();
-        }
-        cache.insert(
-            audience.clone(),
-            Cached {
-                token: token.clone(),
-                signed: now,
-                identity,
-            },
-        );
-        Ok(token)
+        let issued = self.issuer.token_for(audience, peer_not_after, now);
+        let issued = issued.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        Ok(Token {
+            jwt: issued.token.to_string(),
+            expires: issued.expires,
+        })
     }
-}
 
-impl Cached {
-    fn fresh(&self, now: SystemTime) -> bool {
-        let life = self
-            .token
-            .expires
-            .duration_since(self.signed)
-            .unwrap_or_default();
-        now >= self.signed && now < self.signed + life / 2
+    /// The claims of a token that the owner of a certificate (DER) signed; expiry is not looked at.
+    ///
+    /// # Errors
+    /// `Unauthenticated`: malformed, not ES256, or signed by somebody else.
+    pub fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, Error> {
+        let refused = |error: TokenError| Error::new(Code::Unauthenticated, error.to_string());
+        Ok(Claims::clone(
+            &*self.verified.verify(jwt, certificate).map_err(refused)?,
+        ))
     }
 }
