@@ -6,7 +6,16 @@ use std::path::PathBuf;
 /// A failure of the lab, of one of its cells or of a measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// This machine does not let the current user make the namespaces a lab consists of. Tests skip on it.
+    /// A role did not say that it is ready.
+    #[error("{what}: not ready; its log ends with\n{log}")]
+    NotReady {
+        /// Which role, and what was waited for.
+        what: String,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// This machine does not let the current user make the namespaces a lab consists of. Tests skip
+    /// on it.
     #[error(
         "cannot create {what} namespaces as this user ({source}): run as root, or allow user namespaces \
          (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
@@ -83,7 +92,8 @@ pub enum LabError {
 }
 
 impl LabError {
-    /// True when the machine lacks a feature, as opposed to the lab being wrong: tests skip and count.
+    /// True when the machine lacks a feature, as opposed to the lab being wrong: tests skip and
+    /// count.
     #[must_use]
     pub fn is_missing_feature(&self) -> bool {
         matches!(self, Self::Forbidden { .. })

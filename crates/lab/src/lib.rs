@@ -1,10 +1,12 @@
-//! Nodes and pods as namespaces on one machine, without root: the stage for the demo, the benches and the tests.
+//! Nodes and pods as namespaces on one machine, without root: the stage for the demo, the benches
+//! and the tests.
 //!
-//! [`enter`] first thing in `main`, then [`Lab::new`], [`Lab::node`], [`Node::pod`], and [`Cell::spawn`] for roles, which are
-//! processes of our own binary. The binary dispatches [`init::SUBCOMMAND`] to [`init::main`] and [`serve::SUBCOMMAND`] to
-//! [`serve::main`].
+//! [`enter`] first thing in `main`, then [`Lab::new`], [`Lab::node`], [`Node::pod`], and
+//! [`Cell::spawn`] for roles, which are processes of our own binary. The binary dispatches
+//! [`init::SUBCOMMAND`] to [`init::main`] and [`serve::SUBCOMMAND`] to [`serve::main`].
 //!
-//! Everything dies with the lab's process, also when that is killed: the first process of each cell holds a socket to it.
+//! Everything dies with the lab's process, also when that is killed: the first process of each cell
+//! holds a socket to it.
 
 mod cell;
 mod enter;
@@ -13,6 +15,7 @@ pub mod init;
 mod lab;
 mod leftovers;
 pub mod measure;
+pub mod mesh;
 mod netlink;
 mod node;
 mod pod;

@@ -17,6 +17,8 @@ struct Cli {
 /// A role to run, or a tool.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show a whole mesh on this machine: two nodes, a chain, a fault
+    Demo,
     /// Run the built-in certificate authority: the root, a node's agent, or both in one
     Ca(roles::ca::Settings),
     /// Run the registry of a domain
@@ -35,6 +37,12 @@ enum Command {
 
 /// Parses, runs, and turns what went wrong into one line.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+    if arguments.get(1).is_some_and(|word| word == "demo")
+        && let Err(error) = nsm_lab::enter()
+    {
+        let _nobody_reads = writeln!(std::io::stderr(), "nsm: {error}");
+        return ExitCode::FAILURE;
+    }
     let parsed = config::parse::<Cli>(Cli::command(), arguments, |name| std::env::var_os(name));
     let done = match parsed {
         Ok(Ok(cli)) => run(cli.command),
@@ -56,6 +64,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Demo => crate::demo::run(),
         Command::Ca(settings) => serve(roles::ca::run(settings)),
         Command::Registry(settings) => serve(roles::registry::run(settings)),
         Command::Manager(settings) => serve(roles::manager::run(settings)),

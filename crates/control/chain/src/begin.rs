@@ -292,6 +292,14 @@ impl<K: Kind> Factory<K> {
             .await
     }
 
+    /// Waits until nobody works on the item, or it is gone.
+    ///
+    /// # Errors
+    /// Somebody still does at the deadline.
+    pub async fn settled(&self, deadline: Instant) -> Result<(), Error> {
+        self.enter(deadline).await.map(drop)
+    }
+
     /// Asks for the item again from here on down the list, after `change` has changed the request:
     /// `None` when it is gone.
     ///

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use nsm_kernel::{
     ApplyError, Executor, NetnsError, NetnsFd,
     events::{Event, Listener},
-    stats::LinkReader,
+    stats::{LinkReader, LinkState},
 };
 use nsm_plan::{ALIAS_PREFIX, Changes, End, KeyDigest, Netns, NetnsId, Plan, Role};
 use tokio::sync::mpsc;
@@ -83,20 +83,41 @@ impl Kernel for Netlink {
             .await
     }
 
+    async fn stands(&self, plan: &Plan) -> bool {
+        let ends = ends(plan);
+        let wanted = ends.len();
+        let found = self.read(ends).await;
+        found.len() == wanted && found.iter().all(|(_, link)| link.up)
+    }
+
     async fn counters(&self, plan: &Plan) -> Vec<(&'static str, Counters)> {
-        let ends: Vec<End> = plan
-            .links()
-            .flat_map(|(_, link)| link.ends())
-            .cloned()
-            .collect();
+        let found = self.read(ends(plan)).await;
+        found
+            .into_iter()
+            .map(|(side, link)| (side, counted(&link.counters)))
+            .collect()
+    }
+}
+
+fn ends(plan: &Plan) -> Vec<End> {
+    plan.links()
+        .flat_map(|(_, link)| link.ends())
+        .cloned()
+        .collect()
+}
+
+impl Netlink {
+    /// Every end that is still there, as the kernel shows it.
+    async fn read(&self, ends: Vec<End>) -> Vec<(&'static str, LinkState)> {
         let executor = Arc::clone(&self.0);
         let read = tokio::task::spawn_blocking(move || read(&executor, &ends));
         read.await.unwrap_or_default()
     }
 }
 
-/// Every end by its namespace's number; one that is gone has no counters.
-fn read(executor: &Executor, ends: &[End]) -> Vec<(&'static str, Counters)> {
+/// By the number of its namespace and its name; one that is gone, or somebody else's by now, is
+/// left out.
+fn read(executor: &Executor, ends: &[End]) -> Vec<(&'static str, LinkState)> {
     let wanted: Vec<_> = ends
         .iter()
         .filter_map(|end| {
@@ -107,7 +128,12 @@ fn read(executor: &Executor, ends: &[End]) -> Vec<(&'static str, Counters)> {
                 Role::Client => "client",
                 Role::Endpoint => "server",
             };
-            Some((side, executor.number(id)?, end.name.to_string()))
+            Some((
+                side,
+                executor.number(id)?,
+                end.name.to_string(),
+                end.alias.clone(),
+            ))
         })
         .collect();
     let found = executor.workers().run(move |_| {
@@ -116,9 +142,9 @@ fn read(executor: &Executor, ends: &[End]) -> Vec<(&'static str, Counters)> {
         };
         wanted
             .into_iter()
-            .filter_map(|(side, nsid, name)| {
+            .filter_map(|(side, nsid, name, alias)| {
                 let link = reader.link(Some(nsid), &name).ok().flatten()?;
-                Some((side, counted(&link.counters)))
+                (link.alias == alias).then_some((side, link))
             })
             .collect()
     });

@@ -96,12 +96,14 @@ impl Forwarder {
             tasks,
             ..
         } = parts.clone();
-        tasks.spawn(watch::watch(
-            gone,
-            Arc::clone(&self.lives),
-            Arc::clone(&table),
-            tasks.clone(),
-        ));
+        let lives = Arc::clone(&self.lives);
+        let watch = watch::Watch {
+            kernel: kernel.clone(),
+            lives,
+            table: table.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(watch.run(gone));
         tasks.spawn(watch::meter(
             kernel,
             Arc::clone(&self.lives),

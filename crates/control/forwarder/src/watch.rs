@@ -25,45 +25,73 @@ pub enum Gone {
 }
 
 /// Closes connections whose client's namespace is gone, and tells of the ones whose far end is.
-pub async fn watch(
-    mut gone: mpsc::Receiver<Gone>,
-    lives: Arc<Lives>,
-    table: Arc<dyn Table>,
-    tasks: Tasks,
-) {
-    while let Some(gone) = gone.recv().await {
-        match gone {
-            Gone::Link(key) => {
-                if let Some(live) = lives.get(key) {
-                    down(&live, table.as_ref());
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub(crate) kernel: Arc<dyn Kernel>,
+    pub(crate) lives: Arc<Lives>,
+    pub(crate) table: Arc<dyn Table>,
+    pub(crate) tasks: Tasks,
+}
+
+impl Watch {
+    /// Until the kernel's events end.
+    pub(crate) async fn run(self, mut gone: mpsc::Receiver<Gone>) {
+        while let Some(gone) = gone.recv().await {
+            match gone {
+                Gone::Link(key) => {
+                    let watch = self.clone();
+                    self.tasks.spawn(async move { watch.link(key).await });
                 }
-            }
-            Gone::Namespace(netns) => {
-                for live in lives
-                    .all()
-                    .into_iter()
-                    .filter(|live| live.plan.namespaces().contains(&netns))
-                {
-                    if live.near == Some(netns) {
-                        close(&live, &tasks);
-                    } else {
-                        down(&live, table.as_ref());
-                    }
-                }
+                Gone::Namespace(netns) => self.namespace(netns),
             }
         }
     }
-}
 
-fn down(live: &Live, table: &dyn Table) {
-    live.broken();
-    let Some(mut connection) = table.get(&live.id) else {
-        return;
-    };
-    if connection.state != State::DOWN {
-        tracing::info!(id = live.id, "an interface of this connection is gone");
-        connection.state = State::DOWN.into();
-        table.update(connection);
+    /// Our own changes are told as well: what counts is what stands when nobody works on it.
+    async fn link(&self, key: KeyDigest) {
+        let Some(live) = self.lives.get(key) else {
+            return;
+        };
+        if live
+            .factory
+            .settled(Instant::now() + CLOSE_PATIENCE)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        if let Some(live) = self.lives.get(key)
+            && !self.kernel.stands(&live.plan).await
+        {
+            self.down(&live);
+        }
+    }
+
+    fn namespace(&self, netns: NetnsId) {
+        for live in self
+            .lives
+            .all()
+            .into_iter()
+            .filter(|live| live.plan.namespaces().contains(&netns))
+        {
+            if live.near == Some(netns) {
+                close(&live, &self.tasks);
+            } else {
+                self.down(&live);
+            }
+        }
+    }
+
+    fn down(&self, live: &Live) {
+        live.broken();
+        let Some(mut connection) = self.table.get(&live.id) else {
+            return;
+        };
+        if connection.state != State::DOWN {
+            tracing::info!(id = live.id, "an interface of this connection is gone");
+            connection.state = State::DOWN.into();
+            self.table.update(connection);
+        }
     }
 }
 
@@ -78,7 +106,7 @@ fn close(live: &Live, tasks: &Tasks) {
 }
 
 /// Keeps the counters of every connection in its path segment, as often as `every`.
-pub async fn meter(
+pub(crate) async fn meter(
     kernel: Arc<dyn Kernel>,
     lives: Arc<Lives>,
     table: Arc<dyn Table>,

@@ -1,0 +1,397 @@
+//! A whole mesh on the stage: an authority, a registry, and on every node an identity agent, a
+//! manager and a forwarder, each a process with an identity of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::cell::{Cell, Process, Run, Spec};
+use crate::error::LabError;
+use crate::lab::Lab;
+use crate::node::{IDENTITY_FOLDER, Node, SOCKET_FOLDER};
+use crate::pod::Pod;
+
+/// The trust domain of every lab.
+pub const TRUST_DOMAIN: &str = "nsm.lab";
+/// How long a role may take to start: the slowest part is a debug build's first handshakes.
+const START: Duration = Duration::from_secs(20);
+/// Between two looks at a log.
+const LOOK: Duration = Duration::from_millis(5);
+/// Upstream's ports.
+const REGISTRY_PORT: u16 = 5002;
+const MANAGER_PORT: u16 = 5001;
+const AUTHORITY_PORT: u16 = 5010;
+/// The line that every role logs when it is ready.
+const READY: &str = "Startup completed";
+
+/// What the roles of a mesh are told beyond the ordinary.
+#[derive(Debug, Clone, Default)]
+pub struct MeshConfig {
+    /// The log level of every role.
+    pub log_level: String,
+    /// Tunnels over IPv6.
+    pub ipv6_underlay: bool,
+    /// More environment for every role.
+    pub env: BTreeMap<String, String>,
+}
+
+/// One node's roles.
+#[derive(Debug)]
+pub struct MeshNode {
+    node: Node,
+    entries: Mutex<Vec<(String, u64)>>,
+    /// The identity agent.
+    pub agent: Process,
+    roles: Mutex<BTreeMap<&'static str, (Cell, Process)>>,
+}
+
+/// A mesh that stands.
+#[derive(Debug)]
+pub struct Mesh {
+    lab: Lab,
+    config: MeshConfig,
+    nodes: Vec<MeshNode>,
+}
+
+/// A program of ours in a pod.
+#[derive(Debug)]
+pub struct Workload {
+    /// Where it runs.
+    pub pod: Pod,
+    /// The program.
+    pub process: Process,
+    /// Its log.
+    pub log: PathBuf,
+}
+
+impl Mesh {
+    /// Starts everything; the registry runs on the first node.
+    ///
+    /// # Errors
+    /// What could not be started, or was not ready in time: with the end of its log.
+    pub fn up(lab: &Lab, names: &[&str], config: MeshConfig) -> Result<Self, LabError> {
+        let mut mesh = Self {
+            lab: lab.clone(),
+            config,
+            nodes: Vec::new(),
+        };
+        for (at, name) in names.iter().enumerate() {
+            let node = lab.node(name)?;
+            let agent = mesh.agent(&node, at == 0)?;
+            let roles = Mutex::default();
+            mesh.nodes.push(MeshNode {
+                node,
+                entries: Mutex::default(),
+                agent,
+                roles,
+            });
+        }
+        mesh.registry()?;
+        for node in &mesh.nodes {
+            mesh.manager(node)?;
+        }
+        for node in &mesh.nodes {
+            mesh.forwarder(node)?;
+        }
+        Ok(mesh)
+    }
+
+    /// The lab that it stands in.
+    #[must_use]
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The node at this place.
+    ///
+    /// # Panics
+    /// There are fewer nodes.
+    #[must_use]
+    pub fn node(&self, at: usize) -> &MeshNode {
+        &self.nodes[at]
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[MeshNode] {
+        &self.nodes
+    }
+
+    /// Where the registry is.
+    #[must_use]
+    pub fn registry_url(&self) -> String {
+        format!(
+            "tcp://{}:{REGISTRY_PORT}",
+            self.nodes[0].node.addresses().v4
+        )
+    }
+
+    fn agent(&self, node: &Node, root: bool) -> Result<Process, LabError> {
+        let name = format!("ca-{}", node.name());
+        let keys = node.folder().join("ca");
+        // Keys are in it: nobody else may look.
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&keys);
+        made.map_err(|e| LabError::file("create folder", &keys, e))?;
+        let entries = node.folder().join("entries");
+        self.lab.folder(&entries)?;
+        write(&entries.join("entries.yaml"), "entries: []\n")?;
+        let (socket_folder, nets) = (node.identity_folder(), if root { None } else { Some(()) });
+        let shows = |spec: Spec| {
+            spec.bind(&keys, "/run/ca", false)
+                .bind(&entries, "/run/entries", true)
+                .bind(&socket_folder, IDENTITY_FOLDER, false)
+        };
+        // Agents attest processes of every cell, so they see all; the root is reached over the
+        // underlay, where the node's address is.
+        let spec =
+            shows(Spec::new(&name, crate::Network::Of(node.cell().clone())).sees_all_processes());
+        let cell = self.lab.start(spec)?;
+        let log = self.log(&name);
+        let mut run = Run::nsm([
+            "ca",
+            "--dir",
+            "/run/ca",
+            "--entries",
+            "/run/entries/entries.yaml",
+        ])
+        .env("NSM_TRUST_DOMAIN", TRUST_DOMAIN)
+        .env("NODE_NAME", node.name())
+        .env("NSM_CA_SOCKET", format!("{IDENTITY_FOLDER}/agent.sock"))
+        .log(&log);
+        if nets.is_none() {
+            run = run.env(
+                "NSM_CA_LISTEN_ON",
+                format!("{}:{AUTHORITY_PORT}", node.addresses().v4),
+            );
+        } else {
+            let authority = self.nodes[0].node.addresses().v4;
+            run = run
+                .env("NSM_CA_AUTHORITY", format!("{authority}:{AUTHORITY_PORT}"))
+                .env("NSM_CA_JOIN_TOKEN", self.join_token(node.name())?);
+        }
+        let process = cell.spawn(self.level(run))?;
+        wait(&process, &log, READY)?;
+        Ok(process)
+    }
+
+    /// A join token for a node, from the root on the first one.
+    fn join_token(&self, node: &str) -> Result<String, LabError> {
+        let root = self.nodes[0].agent.cell().clone();
+        let out = self.log(&format!("token-{node}"));
+        let run = Run::nsm(["ca", "--dir", "/run/ca", "--create-join-token", node])
+            .env("NSM_TRUST_DOMAIN", TRUST_DOMAIN)
+            .stdout(crate::Output::File(out.clone()));
+        let made = root.spawn(run)?.wait(START);
+        let token = std::fs::read_to_string(&out).map_err(|e| LabError::file("read", &out, e))?;
+        // It is a secret until it is used.
+        drop(std::fs::remove_file(&out));
+        if token.trim().is_empty() {
+            return Err(LabError::NotReady {
+                what: format!("join token of {node}"),
+                log: format!("{made:?}"),
+            });
+        }
+        Ok(token.trim().to_owned())
+    }
+
+    fn registry(&self) -> Result<(), LabError> {
+        let node = &self.nodes[0];
+        let run = Run::nsm(["registry"])
+            .env("NSM_LISTEN_ON", self.registry_url())
+            .env("NSM_STORE", "/run/registry/registry.redb");
+        self.role(node, "registry", run)
+    }
+
+    /// Starts, or starts again, a node's manager.
+    ///
+    /// # Errors
+    /// As [`Mesh::up`].
+    pub fn manager(&self, node: &MeshNode) -> Result<(), LabError> {
+        let listen = format!(
+            "unix://{SOCKET_FOLDER}/nsm.io.sock,tcp://{}:{MANAGER_PORT}",
+            node.node.addresses().v4
+        );
+        let run = Run::nsm(["manager"])
+            .env("NSM_LISTEN_ON", listen)
+            .env("NSM_REGISTRY_URL", self.registry_url());
+        self.role(node, "manager", run)
+    }
+
+    /// Starts, or starts again, a node's forwarder.
+    ///
+    /// # Errors
+    /// As [`Mesh::up`].
+    pub fn forwarder(&self, node: &MeshNode) -> Result<(), LabError> {
+        let addresses = node.node.addresses();
+        let tunnel = if self.config.ipv6_underlay {
+            addresses.v6.to_string()
+        } else {
+            addresses.v4.to_string()
+        };
+        let run = Run::nsm(["forwarder"])
+            .env("NSM_CONNECT_TO", manager_url())
+            .env("NSM_LISTEN_ON", "unix:///run/forwarder/forwarder.sock")
+            .env("NSM_TUNNEL_IP", tunnel);
+        self.role(node, "forwarder", run)
+    }
+
+    fn role(&self, node: &MeshNode, role: &'static str, run: Run) -> Result<(), LabError> {
+        let name = format!("{role}-{}", node.node.name());
+        let cell = self.lab.role(&node.node, &name, |spec| spec)?;
+        node.enroll(&cell, &name)?;
+        let log = self.log(&name);
+        let state = "/run/state";
+        let run = run
+            .env("NSM_NAME", &name)
+            .env("NODE_NAME", node.node.name())
+            .env("NSM_STATE_DIR", state)
+            .log(&log);
+        let process = cell.spawn(self.identified(run))?;
+        wait(&process, &log, READY)?;
+        let mut roles = node.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        roles.insert(role, (cell, process));
+        Ok(())
+    }
+
+    /// Makes a pod, known to its node's agent by its processes.
+    ///
+    /// # Errors
+    /// What could not be made.
+    pub fn pod(&self, node: &MeshNode, name: &str) -> Result<Pod, LabError> {
+        let pod = self.lab.pod(&node.node, name, |spec| spec)?;
+        node.enroll(pod.cell(), name)?;
+        Ok(pod)
+    }
+
+    /// Runs one of our programs in a pod of its own, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Mesh::up`].
+    pub fn run(
+        &self,
+        node: &MeshNode,
+        name: &str,
+        run: Run,
+        ready: &str,
+    ) -> Result<Workload, LabError> {
+        let pod = self.pod(node, name)?;
+        self.run_in(pod, run, ready)
+    }
+
+    /// Runs one of our programs in a pod, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Mesh::up`].
+    pub fn run_in(&self, pod: Pod, run: Run, ready: &str) -> Result<Workload, LabError> {
+        let log = self.log(pod.name());
+        let run = run
+            .env("NSM_NAME", pod.name())
+            .env("NODE_NAME", pod.node().name())
+            .env("POD_NAME", pod.name())
+            .env("NSM_CONNECT_TO", manager_url())
+            .log(&log);
+        let process = pod.cell().spawn(self.identified(run))?;
+        wait(&process, &log, ready)?;
+        Ok(Workload { pod, process, log })
+    }
+
+    fn identified(&self, run: Run) -> Run {
+        let run = run.env(
+            "SPIFFE_ENDPOINT_SOCKET",
+            format!("unix://{IDENTITY_FOLDER}/agent.sock"),
+        );
+        self.level(run)
+    }
+
+    fn level(&self, mut run: Run) -> Run {
+        for (key, value) in &self.config.env {
+            run = run.env(key, value);
+        }
+        match self.config.log_level.as_str() {
+            "" => run.env("NSM_LOG_LEVEL", "INFO"),
+            level => run.env("NSM_LOG_LEVEL", level),
+        }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.lab.logs().join(format!("{name}.log"))
+    }
+}
+
+/// Where a pod finds its node's manager.
+#[must_use]
+pub fn manager_url() -> String {
+    format!("unix://{SOCKET_FOLDER}/nsm.io.sock")
+}
+
+impl MeshNode {
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// A role's process: `registry`, `manager` or `forwarder`.
+    #[must_use]
+    pub fn role(&self, role: &str) -> Option<(Cell, u32)> {
+        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        roles
+            .get(role)
+            .map(|(cell, process)| (cell.clone(), process.host_pid().unwrap_or(0)))
+    }
+
+    /// Ends a role at once, as a crash does.
+    pub fn kill(&self, role: &str) {
+        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((cell, _)) = roles.remove(role) {
+            cell.kill();
+        }
+    }
+
+    /// Tells the node's agent that the processes of a cell are `spiffe://nsm.lab/<name>`.
+    ///
+    /// # Errors
+    /// The agent's file of entries cannot be written.
+    pub fn enroll(&self, cell: &Cell, name: &str) -> Result<(), LabError> {
+        let id = format!("spiffe://{TRUST_DOMAIN}/{name}");
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|(known, _)| *known != id);
+        entries.push((id, cell.namespaces().processes));
+        let mut text = String::from("entries:\n");
+        for (id, pid) in entries.iter() {
+            let _infallible = writeln!(text, "  - id: {id}\n    selectors: {{ pidns: {pid} }}");
+        }
+        write(&self.node.folder().join("entries/entries.yaml"), &text)
+    }
+}
+
+/// Whole or not at all: the agent may read at any time.
+fn write(path: &Path, text: &str) -> Result<(), LabError> {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text).map_err(|e| LabError::file("write", &draft, e))?;
+    std::fs::rename(&draft, path).map_err(|e| LabError::file("write", path, e))
+}
+
+/// Waits until a program says in its log that it is ready.
+fn wait(process: &Process, log: &Path, ready: &str) -> Result<(), LabError> {
+    let began = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        if text.contains(ready) {
+            return Ok(());
+        }
+        if process.status().is_some() || began.elapsed() > START {
+            let end: Vec<&str> = text.lines().rev().take(8).collect();
+            let end: Vec<&str> = end.into_iter().rev().collect();
+            let what = format!("{} waiting for {ready:?}", log.display());
+            return Err(LabError::NotReady {
+                what,
+                log: end.join("\n"),
+            });
+        }
+        std::thread::sleep(LOOK);
+    }
+}
