@@ -1,4 +1,5 @@
-//! A cell: one machine-like compartment with its own mount and pid namespace, and a network namespace of its own or shared.
+//! A cell: one machine-like compartment with its own mount and pid namespace, and a network
+//! namespace of its own or shared.
 
 mod keeper;
 mod process;
@@ -18,7 +19,8 @@ use keeper::Keeper;
 pub use process::{Output, Process, Run};
 pub use spec::{Network, Spec};
 
-/// A running cell. Cloning gives another handle; the cell dies by [`Cell::kill`] or when the last handle is dropped.
+/// A running cell. Cloning gives another handle; the cell dies by [`Cell::kill`] or when the last
+/// handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Cell(Arc<Inner>);
 
@@ -30,7 +32,8 @@ struct Inner {
     keeper: Keeper,
 }
 
-/// The kernel's identities of a cell's namespaces, as `/proc/PID/ns/*` shows them; known before a role runs in it.
+/// The kernel's identities of a cell's namespaces, as `/proc/PID/ns/*` shows them; known before a
+/// role runs in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Namespaces {
     /// Inode of the network namespace.
@@ -45,7 +48,8 @@ impl Cell {
     /// Starts the cell and waits until its first process has made its namespaces and mounts.
     ///
     /// # Errors
-    /// [`LabError::Refused`] with the step that failed, [`LabError::System`] when the process cannot be started.
+    /// [`LabError::Refused`] with the step that failed, [`LabError::System`] when the process
+    /// cannot be started.
     pub fn start(spec: Spec) -> Result<Self, LabError> {
         let keeper = Keeper::start(&spec)?;
         let pid = keeper.pid();
@@ -103,13 +107,15 @@ impl Cell {
         self.0.namespaces
     }
 
-    /// The path under which the cell's network namespace can be opened from the lab's process while the cell lives.
+    /// The path under which the cell's network namespace can be opened from the lab's process while
+    /// the cell lives.
     #[must_use]
     pub fn network_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
     }
 
-    /// Opens the cell's network namespace. The namespace lives as long as the descriptor: hold it briefly.
+    /// Opens the cell's network namespace. The namespace lives as long as the descriptor: hold it
+    /// briefly.
     ///
     /// # Errors
     /// [`LabError::Dead`] when the cell is gone.
@@ -126,7 +132,8 @@ impl Cell {
     /// Runs `work` on a thread of its own inside the cell's network namespace and waits for it.
     ///
     /// # Errors
-    /// [`LabError::Dead`] when the cell is gone, [`LabError::System`] when its namespace cannot be entered.
+    /// [`LabError::Dead`] when the cell is gone, [`LabError::System`] when its namespace cannot be
+    /// entered.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
         let path = self.network_path();
         if !self.alive() {
@@ -147,7 +154,8 @@ impl Cell {
     /// Starts a process in the cell.
     ///
     /// # Errors
-    /// [`LabError::Refused`] when the program cannot be started, [`LabError::Dead`] when the cell is gone.
+    /// [`LabError::Refused`] when the program cannot be started, [`LabError::Dead`] when the cell
+    /// is gone.
     pub fn spawn(&self, run: Run) -> Result<Process, LabError> {
         let (request, output) = run.into_request(self)?;
         let fds: Vec<BorrowedFd<'_>> = output.iter().map(AsFd::as_fd).collect();
@@ -161,7 +169,8 @@ impl Cell {
         self.0.keeper.alive()
     }
 
-    /// Kills the cell's first process, and with it every process of the cell, and waits until they are gone.
+    /// Kills the cell's first process, and with it every process of the cell, and waits until they
+    /// are gone.
     pub fn kill(&self) {
         self.0.keeper.kill();
     }
@@ -184,8 +193,8 @@ impl Cell {
         self.kill();
     }
 
-    /// The processes of the cell as the lab's process numbers them, first process included. For a cell without a pid
-    /// namespace of its own only the first process is told apart.
+    /// The processes of the cell as the lab's process numbers them, first process included. For a
+    /// cell without a pid namespace of its own only the first process is told apart.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         if !self.alive() {

@@ -12,11 +12,13 @@ use rustix::thread::UnshareFlags;
 use crate::error::LabError;
 use crate::sys;
 
-/// Holds the inode of the lab's own network namespace and the number of the process: a child that inherits it does not match.
+/// Holds the inode of the lab's own network namespace and the number of the process: a child that
+/// inherits it does not match.
 const MARKER: &str = "NSM_LAB_NETNS";
 
-/// Re-executes the program (`/proc/self/exe`, same arguments) as root of new network and mount namespaces, and of a new
-/// user namespace unless it is allowed to do without. Returns in the process that is inside.
+/// Re-executes the program (`/proc/self/exe`, same arguments) as root of new network and mount
+/// namespaces, and of a new user namespace unless it is allowed to do without. Returns in the
+/// process that is inside.
 ///
 /// Call it first thing in `main`: a process with threads cannot change its user namespace.
 ///

@@ -1,6 +1,8 @@
-//! The first process of a cell: makes the cell's namespaces its own, then starts, signals and reaps on command.
+//! The first process of a cell: makes the cell's namespaces its own, then starts, signals and reaps
+//! on command.
 //!
-//! It is our own binary run as `nsm __lab-init` with the control socket as standard input. It ends when the lab does.
+//! It is our own binary run as `nsm __lab-init` with the control socket as standard input. It ends
+//! when the lab does.
 
 mod children;
 mod setup;
@@ -25,16 +27,18 @@ const SWEEP: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Runs the first process of a cell. `args` are what follows the subcommand's name. Returns when the lab is gone.
+/// Runs the first process of a cell. `args` are what follows the subcommand's name. Returns when
+/// the lab is gone.
 #[must_use]
 pub fn main(args: &[String]) -> ExitCode {
     if args.first().is_some_and(|first| first == RUN) {
         return children::run(&args[1..]);
     }
-    // Ended by the socket as well; the signal covers a lab that is stopped while it holds the socket open.
+    // Ended by the socket as well; the signal covers a lab that is stopped while it holds the
+    // socket open.
     let tied = set_parent_process_death_signal(Some(Signal::KILL));
-    // Out of the terminal's foreground group: Ctrl-C is the lab's to handle, not every role's. Fails harmlessly for a
-    // process that already leads a session.
+    // Out of the terminal's foreground group: Ctrl-C is the lab's to handle, not every role's.
+    // Fails harmlessly for a process that already leads a session.
     let _ = setsid();
     let control = io::stdin();
     match tied

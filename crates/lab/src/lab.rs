@@ -19,7 +19,8 @@ use crate::underlay::Underlay;
 
 /// MTU of the underlay unless said otherwise: Ethernet's.
 pub const MTU: u32 = 1500;
-/// The kernel frees a namespace, and delivers the death signal of a process tied to its parent, a little after the death.
+/// The kernel frees a namespace, and delivers the death signal of a process tied to its parent, a
+/// little after the death.
 const SETTLE: Duration = Duration::from_secs(2);
 /// How often `down` looks whether that has happened.
 const LOOK: Duration = Duration::from_millis(2);
@@ -61,7 +62,8 @@ struct Inner {
 }
 
 impl Lab {
-    /// Makes the lab's folder (mode 0700) and the underlay's bridge in the process's own network namespace.
+    /// Makes the lab's folder (mode 0700) and the underlay's bridge in the process's own network
+    /// namespace.
     ///
     /// # Errors
     /// [`LabError::NotEntered`] outside a lab's namespaces; else what could not be made.
@@ -109,7 +111,8 @@ impl Lab {
     /// Adds a node: a network namespace on the underlay, a socket folder and an identity folder.
     ///
     /// # Errors
-    /// [`LabError::Invalid`] for a name that is taken or cannot be a host name; else what could not be made.
+    /// [`LabError::Invalid`] for a name that is taken or cannot be a host name; else what could not
+    /// be made.
     pub fn node(&self, name: &str) -> Result<Node, LabError> {
         check_name(name)?;
         if lock(&self.0.nodes).contains_key(name) {
@@ -130,7 +133,8 @@ impl Lab {
         lock(&self.0.nodes).values().cloned().collect()
     }
 
-    /// Starts a cell for a role on a node: it shares the node's network namespace and may create sockets in its folder.
+    /// Starts a cell for a role on a node: it shares the node's network namespace and may create
+    /// sockets in its folder.
     ///
     /// # Errors
     /// As [`Cell::start`].
@@ -143,7 +147,8 @@ impl Lab {
         self.start(configure(node.role(name)))
     }
 
-    /// Starts a pod on a node: namespaces of its own; the node's sockets visible, only its own folder among them writable.
+    /// Starts a pod on a node: namespaces of its own; the node's sockets visible, only its own
+    /// folder among them writable.
     ///
     /// # Errors
     /// As [`Cell::start`].
@@ -161,7 +166,8 @@ impl Lab {
         ))
     }
 
-    /// Starts a cell in the lab's own network and pid namespace, for what must see every process: the identity agents.
+    /// Starts a cell in the lab's own network and pid namespace, for what must see every process:
+    /// the identity agents.
     ///
     /// # Errors
     /// As [`Cell::start`].
@@ -207,7 +213,8 @@ impl Lab {
         });
     }
 
-    /// Ends every process, namespace, link and file of the lab; returns what is left nevertheless. Doing it twice is fine.
+    /// Ends every process, namespace, link and file of the lab; returns what is left nevertheless.
+    /// Doing it twice is fine.
     pub fn down(&self) -> Vec<String> {
         self.0.down();
         let deadline = Instant::now() + SETTLE;
@@ -220,7 +227,8 @@ impl Lab {
         }
     }
 
-    /// What there is of this lab: processes, links in the lab's own namespace, mounts, files; one line each.
+    /// What there is of this lab: processes, links in the lab's own namespace, mounts, files; one
+    /// line each.
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         leftovers::find(&self.0.id, &self.0.root, self.0.underlay.name())

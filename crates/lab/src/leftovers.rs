@@ -48,7 +48,8 @@ pub(crate) fn processes(id: &str) -> Vec<String> {
 }
 
 fn links(bridge: &str) -> Vec<String> {
-    // Of the reading thread's namespace, unlike /sys, which shows the namespace of whoever mounted it.
+    // Of the reading thread's namespace, unlike /sys, which shows the namespace of whoever mounted
+    // it.
     let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
     let ours = |name: &&str| {
         *name == bridge

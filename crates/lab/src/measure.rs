@@ -1,7 +1,7 @@
 //! Measurements from inside a cell's network namespace.
 //!
-//! Each runs on a thread that enters the namespace; the namespace lives as long as the measurement, so measure *from* what
-//! stays and *to* what may be killed.
+//! Each runs on a thread that enters the namespace; the namespace lives as long as the measurement,
+//! so measure *from* what stays and *to* what may be killed.
 
 mod flow;
 mod ping;
@@ -11,8 +11,8 @@ pub use flow::{FlowReport, RATE, UdpFlow};
 pub use ping::{PingReport, ping};
 pub use tcp::{TcpReport, port_open, tcp_throughput};
 
-/// Receive buffer asked for; the kernel caps it at net.core.rmem_max. A sleeping receiver loses nothing of 1000
-/// packets a second for seconds.
+/// Receive buffer asked for; the kernel caps it at net.core.rmem_max. A sleeping receiver loses
+/// nothing of 1000 packets a second for seconds.
 pub(crate) const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// The value below which `percent` of the sorted values lie (nearest rank); `None` without values.

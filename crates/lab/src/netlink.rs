@@ -1,4 +1,5 @@
-//! The handful of rtnetlink messages a lab needs (rtnetlink(7)): bridge, veth born in place, address, up, delete.
+//! The handful of rtnetlink messages a lab needs (rtnetlink(7)): bridge, veth born in place,
+//! address, up, delete.
 
 use std::io;
 use std::net::IpAddr;
@@ -107,8 +108,9 @@ impl Netlink {
         self.index(name)
     }
 
-    /// A pair of links: `name` here (a port of `master` if not 0), `peer` in the namespace of the descriptor.
-    /// Ours is up; the peer cannot be born up (veth_open in the kernel's drivers/net/veth.c wants its pair complete).
+    /// A pair of links: `name` here (a port of `master` if not 0), `peer` in the namespace of the
+    /// descriptor. Ours is up; the peer cannot be born up (veth_open in the kernel's
+    /// drivers/net/veth.c wants its pair complete).
     pub(crate) fn add_veth(
         &self,
         name: &str,

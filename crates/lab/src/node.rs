@@ -1,4 +1,5 @@
-//! A node of a lab: a network namespace on the underlay that its roles share, and the folders its pods see.
+//! A node of a lab: a network namespace on the underlay that its roles share, and the folders its
+//! pods see.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use crate::error::LabError;
 use crate::lab::Lab;
 use crate::underlay::Addresses;
 
-/// Where a cell finds the manager's socket (`nsm.io.sock`), and a pod a writable folder of its own name.
+/// Where a cell finds the manager's socket (`nsm.io.sock`), and a pod a writable folder of its own
+/// name.
 pub const SOCKET_FOLDER: &str = "/run/nsm";
 /// Where a cell finds the identity agent's socket.
 pub const IDENTITY_FOLDER: &str = "/run/spiffe";
@@ -77,14 +79,16 @@ impl Node {
         self.0.folder.join("spiffe")
     }
 
-    /// A cell for a role on this node: the node's network namespace, its own pid and mount namespace, the sockets writable.
+    /// A cell for a role on this node: the node's network namespace, its own pid and mount
+    /// namespace, the sockets writable.
     pub(crate) fn role(&self, name: &str) -> Spec {
         Spec::new(name, Network::Of(self.0.cell.clone()))
             .bind(self.socket_folder(), SOCKET_FOLDER, false)
             .bind(self.identity_folder(), IDENTITY_FOLDER, true)
     }
 
-    /// A cell for a pod on this node: namespaces of its own, the sockets read-only except the folder of its own name.
+    /// A cell for a pod on this node: namespaces of its own, the sockets read-only except the
+    /// folder of its own name.
     pub(crate) fn pod(&self, name: &str) -> Spec {
         Spec::new(name, Network::Own)
             .bind(self.socket_folder(), SOCKET_FOLDER, true)

@@ -33,7 +33,8 @@ impl Pod {
         &self.cell
     }
 
-    /// Kills every process of the pod at once; its namespaces go with them unless somebody holds a descriptor.
+    /// Kills every process of the pod at once; its namespaces go with them unless somebody holds a
+    /// descriptor.
     pub fn kill(&self) {
         self.cell.kill();
     }

@@ -1,4 +1,5 @@
-//! A server inside a pod to measure against: TCP echo and sink, UDP echo. Run as a child so that it dies with the pod.
+//! A server inside a pod to measure against: TCP echo and sink, UDP echo. Run as a child so that it
+//! dies with the pod.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -13,8 +14,8 @@ use crate::error::LabError;
 
 /// The hidden subcommand the binary dispatches to [`main`].
 pub const SUBCOMMAND: &str = "__lab-serve";
-/// A connection that begins with these bytes is read to its end and answered with the count of the bytes that followed, as
-/// 8 bytes big-endian; any other is echoed.
+/// A connection that begins with these bytes is read to its end and answered with the count of the
+/// bytes that followed, as 8 bytes big-endian; any other is echoed.
 pub(crate) const SINK: [u8; 4] = *b"SINK";
 /// Connections served at once, a thread each; more are closed at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -70,7 +71,8 @@ fn ready(read: &OwnedFd) -> bool {
         && rustix::io::read(read, &mut text[..]).is_ok_and(|count| text[..count] == *READY)
 }
 
-/// Runs the server: `--tcp PORT,... --udp PORT,...`. Returns only when a port cannot be bound or an argument is wrong.
+/// Runs the server: `--tcp PORT,... --udp PORT,...`. Returns only when a port cannot be bound or an
+/// argument is wrong.
 #[must_use]
 pub fn main(args: &[String]) -> ExitCode {
     match serve(args) {
@@ -177,7 +179,8 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
 }
 
 fn echo_datagrams(socket: &UdpSocket) {
-    // As much as the kernel grants: a burst that waits for this thread is not a loss of the network.
+    // As much as the kernel grants: a burst that waits for this thread is not a loss of the
+    // network.
     let _ =
         rustix::net::sockopt::set_socket_recv_buffer_size(socket, crate::measure::RECEIVE_BUFFER);
     let mut buffer = vec![0u8; DATAGRAM_MAX];

@@ -15,7 +15,8 @@ static RAISED: AtomicBool = AtomicBool::new(false);
 
 type Action = Box<dyn FnOnce() + Send>;
 
-/// Catches SIGINT and SIGTERM for the whole process, which then does not end by them: whoever installs it ends it.
+/// Catches SIGINT and SIGTERM for the whole process, which then does not end by them: whoever
+/// installs it ends it.
 #[derive(Clone)]
 pub struct Interrupt {
     actions: Arc<Mutex<Vec<Action>>>,
@@ -33,7 +34,8 @@ impl Interrupt {
     /// Installs the handlers and the thread that runs the actions. Once a process.
     ///
     /// # Errors
-    /// [`LabError::Invalid`] when it was installed before, [`LabError::System`] when the kernel refuses.
+    /// [`LabError::Invalid`] when it was installed before, [`LabError::System`] when the kernel
+    /// refuses.
     pub fn install() -> Result<Self, LabError> {
         let failed = |e: io::Error| LabError::system("catch SIGINT and SIGTERM", e);
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -102,7 +104,8 @@ impl Interrupt {
 extern "C" fn handle(_signal: libc::c_int) {
     RAISED.store(true, Ordering::SeqCst);
     let byte = 1u8;
-    // SAFETY: write(2) is async-signal-safe; the pointer is to one live byte; a full pipe or a bad descriptor only fails.
+    // SAFETY: write(2) is async-signal-safe; the pointer is to one live byte; a full pipe or a bad
+    // descriptor only fails.
     unsafe { libc::write(WAKE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
 }
 

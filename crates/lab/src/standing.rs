@@ -1,6 +1,7 @@
 //! A lab that stands in the background: who finds it, runs commands in its pods, and ends it.
 //!
-//! The process that holds the lab writes a [`State`] file; other processes of the same user read it.
+//! The process that holds the lab writes a [`State`] file; other processes of the same user read
+//! it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -119,7 +120,8 @@ impl State {
     /// Finds the standing lab `name`.
     ///
     /// # Errors
-    /// [`LabError::NotStanding`] when there is none or its process is gone; [`LabError::File`] when the file is damaged.
+    /// [`LabError::NotStanding`] when there is none or its process is gone; [`LabError::File`] when
+    /// the file is damaged.
     pub fn load(name: &str) -> Result<Self, LabError> {
         let path = path(name)?;
         let missing = || LabError::NotStanding {
@@ -137,11 +139,13 @@ impl State {
         }
     }
 
-    /// Runs a command in the namespaces of a cell, with this process's own terminal, and waits for it. The calling
-    /// process is changed by it: call it from a process with a single thread that does nothing afterwards.
+    /// Runs a command in the namespaces of a cell, with this process's own terminal, and waits for
+    /// it. The calling process is changed by it: call it from a process with a single thread that
+    /// does nothing afterwards.
     ///
     /// # Errors
-    /// [`LabError::Invalid`] for an unknown cell, [`LabError::Dead`] for one that has ended, [`LabError::System`].
+    /// [`LabError::Invalid`] for an unknown cell, [`LabError::Dead`] for one that has ended,
+    /// [`LabError::System`].
     pub fn exec(&self, cell: &str, command: &[String]) -> Result<ExitStatus, LabError> {
         let invalid = |field, value: &str, reason| LabError::Invalid {
             field,
@@ -179,7 +183,8 @@ impl State {
     /// Asks the lab to come down (SIGTERM), kills it if it does not, and removes its files.
     ///
     /// # Errors
-    /// [`LabError::Timeout`] when even a killed process stays; [`LabError::File`] when files cannot be removed.
+    /// [`LabError::Timeout`] when even a killed process stays; [`LabError::File`] when files cannot
+    /// be removed.
     pub fn down(self, name: &str) -> Result<(), LabError> {
         for (signal, timeout) in [(Signal::TERM, DOWN_TIMEOUT), (Signal::KILL, DOWN_TIMEOUT)] {
             if let Some(process) = self.holder.open() {
@@ -199,7 +204,8 @@ impl State {
         remove(&self.root, |path| fs::remove_dir_all(path))
     }
 
-    /// Removes the state file, and the folder it was in if that was made for it. The holder calls it when it ends by itself.
+    /// Removes the state file, and the folder it was in if that was made for it. The holder calls
+    /// it when it ends by itself.
     ///
     /// # Errors
     /// [`LabError::File`] when the file cannot be removed.
@@ -211,8 +217,8 @@ impl State {
     }
 }
 
-/// Starts our own binary with `args` in a session of its own, output to `log`, and returns when it has saved the state
-/// of the lab `name` ([`State::save`]).
+/// Starts our own binary with `args` in a session of its own, output to `log`, and returns when it
+/// has saved the state of the lab `name` ([`State::save`]).
 ///
 /// # Errors
 /// [`LabError::Refused`] with the last line of its log when it ends before; [`LabError::Timeout`].
@@ -265,7 +271,8 @@ pub fn detach(
     }
 }
 
-/// The state file of the lab `name`: in `$XDG_RUNTIME_DIR`, else in a folder of this user's own under /tmp.
+/// The state file of the lab `name`: in `$XDG_RUNTIME_DIR`, else in a folder of this user's own
+/// under /tmp.
 fn path(name: &str) -> Result<PathBuf, LabError> {
     crate::lab::check_name(name)?;
     let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
@@ -280,7 +287,8 @@ fn own_folder() -> PathBuf {
     std::env::temp_dir().join(format!("nsm-{user}"))
 }
 
-/// Inside the lab's user namespace the process is user 0; the file is looked for by who it is outside.
+/// Inside the lab's user namespace the process is user 0; the file is looked for by who it is
+/// outside.
 fn real_user(own: u32) -> u32 {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let first: Vec<u32> = map

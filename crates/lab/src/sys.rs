@@ -32,7 +32,8 @@ pub(crate) fn inode(path: impl AsRef<Path>) -> io::Result<u64> {
     Ok(std::fs::metadata(path)?.ino())
 }
 
-/// The inode of namespace `kind` (`net`, `pid`, `mnt`, `user`) of process `pid` as this process numbers it.
+/// The inode of namespace `kind` (`net`, `pid`, `mnt`, `user`) of process `pid` as this process
+/// numbers it.
 pub(crate) fn inode_of(pid: u32, kind: &str) -> io::Result<u64> {
     inode(format!("/proc/{pid}/ns/{kind}"))
 }
@@ -48,8 +49,8 @@ pub(crate) fn processes() -> Vec<u32> {
         .collect()
 }
 
-/// When a process started, in clock ticks since boot (field 22 of proc_pid_stat(5)): tells a process from a later one
-/// with the same number.
+/// When a process started, in clock ticks since boot (field 22 of proc_pid_stat(5)): tells a
+/// process from a later one with the same number.
 pub(crate) fn started(pid: u32) -> io::Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may hold spaces; the state (field 3) follows the last parenthesis.

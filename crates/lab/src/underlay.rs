@@ -16,8 +16,8 @@ const PREFIX_V6: u8 = 64;
 /// Name of a node's interface on the underlay, as seen in the node.
 pub(crate) const INTERFACE: &str = "eth0";
 
-/// Digits of the lab's name in that of its bridge (several labs of one process share its namespace): with a dot and a
-/// host number it stays within the 15 bytes of an interface name.
+/// Digits of the lab's name in that of its bridge (several labs of one process share its
+/// namespace): with a dot and a host number it stays within the 15 bytes of an interface name.
 const DIGITS: usize = 8;
 
 /// A node's addresses on the underlay: 10.255.0.N/24 and fd00:255::N/64.
@@ -126,7 +126,8 @@ impl Underlay {
     }
 }
 
-/// Where a machine starts with IPv6 off, the lab's own namespace gets it; where the kernel has none, the address says so.
+/// Where a machine starts with IPv6 off, the lab's own namespace gets it; where the kernel has
+/// none, the address says so.
 fn enable_ipv6() {
     for scope in ["all", "default"] {
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"), "0");

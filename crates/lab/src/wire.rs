@@ -1,5 +1,5 @@
-//! What the lab and the first process of a cell say to each other: one JSON document a message on a SOCK_SEQPACKET pair,
-//! descriptors beside it.
+//! What the lab and the first process of a cell say to each other: one JSON document a message on a
+//! SOCK_SEQPACKET pair, descriptors beside it.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -14,7 +14,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Longest message: arguments and environment of one role with room to spare, below the default socket buffer.
+/// Longest message: arguments and environment of one role with room to spare, below the default
+/// socket buffer.
 pub(crate) const MESSAGE_MAX: usize = 64 * 1024;
 /// Most descriptors beside one message: standard input, output and error.
 const FDS_MAX: usize = 3;

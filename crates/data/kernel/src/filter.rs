@@ -1,11 +1,14 @@
-//! The packet filter of a passthrough endpoint: nf_tables in the bridge family (nf_tables.h), by netlink.
+//! The packet filter of a passthrough endpoint: nf_tables in the bridge family (nf_tables.h), by
+//! netlink.
 //!
-//! One table, `nsm`, with one chain at the bridge's forward hook. In order it passes address resolution, ICMP errors, later
-//! fragments and replies; then come the rules, then the default. Connection tracking does not exist in the bridge family
-//! of a user namespace, so a packet that a rule allows records its flow in a set with timeouts, and a packet of the
-//! reversed flow is a reply.
+//! One table, `nsm`, with one chain at the bridge's forward hook. In order it passes address
+//! resolution, ICMP errors, later fragments and replies; then come the rules, then the default.
+//! Connection tracking does not exist in the bridge family of a user namespace, so a packet that a
+//! rule allows records its flow in a set with timeouts, and a packet of the reversed flow is a
+//! reply.
 //!
-//! Who initiates is told by the bridge port a packet comes in by: the ports are kept in two sets ([`Filter::add_port`]).
+//! Who initiates is told by the bridge port a packet comes in by: the ports are kept in two sets
+//! ([`Filter::add_port`]).
 
 mod counters;
 mod error;
@@ -29,7 +32,8 @@ const CHAIN: &str = "forward";
 const ALLOW_CHAIN: &str = "allow";
 const CLIENT_PORTS: &str = "client_ports";
 const ENDPOINT_PORTS: &str = "endpoint_ports";
-/// Longest interface name (IFNAMSIZ without the terminating zero), and the length of a name in a set.
+/// Longest interface name (IFNAMSIZ without the terminating zero), and the length of a name in a
+/// set.
 const NAME_MAX: usize = 15;
 const NAME_KEY: usize = 16;
 
@@ -71,7 +75,8 @@ impl Filter {
     /// Puts these rules in force in place of the former ones, all at once; ports and flows stay.
     ///
     /// # Errors
-    /// [`FilterError::Unsupported`], [`FilterError::TooLarge`] and [`FilterError::Kernel`]; the former rules then stay.
+    /// [`FilterError::Unsupported`], [`FilterError::TooLarge`] and [`FilterError::Kernel`]; the
+    /// former rules then stay.
     pub fn replace(&mut self, rules: &FilterRules) -> Result<(), FilterError> {
         let lowered = lower::lower(rules);
         let mut batch = frame();
@@ -93,7 +98,8 @@ impl Filter {
         self.socket.transact("replace rules of", TABLE, &batch)
     }
 
-    /// Tells on which side a port of the bridge is. The filter must have rules already; telling twice is fine.
+    /// Tells on which side a port of the bridge is. The filter must have rules already; telling
+    /// twice is fine.
     ///
     /// # Errors
     /// [`FilterError::PortName`] for a name no interface can have; [`FilterError::Kernel`].
@@ -128,8 +134,8 @@ impl Filter {
         Ok(())
     }
 
-    /// What each rule has decided so far, in the order of the rules, then replies and the default. A rule counts the packets
-    /// of those who initiate; what comes back counts as replies.
+    /// What each rule has decided so far, in the order of the rules, then replies and the default.
+    /// A rule counts the packets of those who initiate; what comes back counts as replies.
     ///
     /// # Errors
     /// [`FilterError::Kernel`].

@@ -130,7 +130,8 @@ impl Keeper {
             cell: self.name.clone(),
         };
         let id = {
-            // Sent under the lock: two callers' messages stay whole and in the order of their numbers.
+            // Sent under the lock: two callers' messages stay whole and in the order of their
+            // numbers.
             let mut state = self.shared.lock();
             if state.ended {
                 return Err(dead());
@@ -207,7 +208,8 @@ fn exit_of(state: &State, process: u32) -> Option<Exit> {
         .or(state.ended.then_some(Exit::Signal(libc::SIGKILL)))
 }
 
-/// Starts the first process. Runs on the keeper's thread, which stays: the kernel ties the child's death signal to it.
+/// Starts the first process. Runs on the keeper's thread, which stays: the kernel ties the child's
+/// death signal to it.
 fn launch(theirs: OwnedFd, own_processes: bool, lab: &str) -> io::Result<Child> {
     if own_processes {
         sys::unshare(UnshareFlags::NEWPID)?;

@@ -13,7 +13,8 @@ use crate::wire::{Exit, Request};
 /// Where a process writes.
 #[derive(Debug, Default)]
 pub enum Output {
-    /// A file in the cell's log folder, named after the cell and the first argument; nowhere if the cell has none.
+    /// A file in the cell's log folder, named after the cell and the first argument; nowhere if the
+    /// cell has none.
     #[default]
     Log,
     /// This file, appended to.
@@ -200,7 +201,8 @@ impl Process {
     /// Sends it a signal (`libc::SIG*`).
     ///
     /// # Errors
-    /// [`LabError::Refused`] when it has ended or the signal is unknown, [`LabError::Dead`] when its cell is gone.
+    /// [`LabError::Refused`] when it has ended or the signal is unknown, [`LabError::Dead`] when
+    /// its cell is gone.
     pub fn signal(&self, signal: i32) -> Result<(), LabError> {
         self.cell
             .0

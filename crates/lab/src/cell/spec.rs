@@ -57,7 +57,8 @@ impl Spec {
         self
     }
 
-    /// Leaves the cell in the lab's pid namespace: for what attests other cells' processes, which must see their numbers.
+    /// Leaves the cell in the lab's pid namespace: for what attests other cells' processes, which
+    /// must see their numbers.
     #[must_use]
     pub fn sees_all_processes(mut self) -> Self {
         self.own_processes = false;

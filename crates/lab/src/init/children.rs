@@ -21,7 +21,8 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Without a pid namespace of its own the cell's death does not take its processes along: each is tied to us.
+    /// Without a pid namespace of its own the cell's death does not take its processes along: each
+    /// is tied to us.
     pub(super) fn tie(&mut self, tied: bool) {
         self.tied = tied;
     }
@@ -98,7 +99,8 @@ impl Children {
         }
     }
 
-    /// Collects every ended process, adopted orphans included; returns those that were started on command.
+    /// Collects every ended process, adopted orphans included; returns those that were started on
+    /// command.
     pub(super) fn reap(&mut self) -> Vec<(u32, Exit)> {
         let mut ended = Vec::new();
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {

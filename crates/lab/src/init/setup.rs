@@ -15,7 +15,8 @@ use crate::netlink::Netlink;
 use crate::sys;
 use crate::wire::{Bind, Setup};
 
-/// Bounds of the memory file systems of a cell: a runaway role fills its own and not the machine's memory.
+/// Bounds of the memory file systems of a cell: a runaway role fills its own and not the machine's
+/// memory.
 const RUN_OPTIONS: &std::ffi::CStr = c"mode=0755,size=64m";
 const TMP_OPTIONS: &std::ffi::CStr = c"mode=1777,size=256m";
 
@@ -94,7 +95,8 @@ fn attach(bind: &Bind, source: &OwnedFd) -> Result<(), String> {
     }
     mount_bind(&*reference, &bind.target).map_err(|e| failed("bind", e.into()))?;
     if bind.read_only {
-        // The other flags may be locked by an outer namespace (mount_namespaces(7)); setting them all is always allowed.
+        // The other flags may be locked by an outer namespace (mount_namespaces(7)); setting them
+        // all is always allowed.
         let flags = MountFlags::BIND
             | MountFlags::RDONLY
             | MountFlags::NOSUID

@@ -1,4 +1,5 @@
-//! A steady flow of numbered datagrams to an echo server: what was lost, and how long nothing came back.
+//! A steady flow of numbered datagrams to an echo server: what was lost, and how long nothing came
+//! back.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,7 +17,8 @@ use crate::sys;
 
 /// Packets a second unless said otherwise: an outage is seen to the millisecond.
 pub const RATE: u32 = 1000;
-/// Packets one flow remembers (a quarter of an hour at the usual rate); after that it stops sending.
+/// Packets one flow remembers (a quarter of an hour at the usual rate); after that it stops
+/// sending.
 const PACKETS_MAX: usize = 1 << 20;
 /// How often the receiver looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -34,13 +36,15 @@ pub struct FlowReport {
     pub received: u64,
     /// Of these, not answered by now.
     pub lost: u64,
-    /// Longest time within the window in which no answer arrived, in milliseconds; about one packet interval when all is well.
+    /// Longest time within the window in which no answer arrived, in milliseconds; about one packet
+    /// interval when all is well.
     pub outage_ms: f64,
     /// When that began, in milliseconds after the flow's start.
     pub outage_begin_ms: f64,
     /// When it ended.
     pub outage_end_ms: f64,
-    /// Answers that the kernel dropped at this socket because its buffer was full: a busy machine's, not the network's.
+    /// Answers that the kernel dropped at this socket because its buffer was full: a busy
+    /// machine's, not the network's.
     pub receive_drops: u64,
 }
 
@@ -70,8 +74,8 @@ impl UdpFlow {
     /// Starts `rate` datagrams a second from the cell to an echo server.
     ///
     /// # Errors
-    /// [`LabError::Dead`] when the cell is gone, [`LabError::System`] when no socket can be had, [`LabError::Invalid`] for
-    /// a rate of 0.
+    /// [`LabError::Dead`] when the cell is gone, [`LabError::System`] when no socket can be had,
+    /// [`LabError::Invalid`] for a rate of 0.
     pub fn start(cell: &Cell, to: SocketAddr, rate: u32) -> Result<Self, LabError> {
         if rate == 0 {
             return Err(LabError::Invalid {
@@ -93,7 +97,8 @@ impl UdpFlow {
             stop: AtomicBool::new(false),
         });
         let (sender, receiver) = ((shared.clone(), socket.clone()), (shared.clone(), socket));
-        // The receiver reads its drop counter from /proc, which shows the namespace of the reading thread.
+        // The receiver reads its drop counter from /proc, which shows the namespace of the reading
+        // thread.
         let namespace = cell.network_path();
         let interval = Duration::from_secs(1) / rate;
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -126,8 +131,8 @@ impl UdpFlow {
         self.shared.start.elapsed()
     }
 
-    /// What happened to the packets sent between two marks. Leave a packet's round trip after the second, or those still
-    /// under way count as lost.
+    /// What happened to the packets sent between two marks. Leave a packet's round trip after the
+    /// second, or those still under way count as lost.
     #[must_use]
     pub fn report(&self, from: Duration, to: Duration) -> FlowReport {
         let packets = self
@@ -140,7 +145,8 @@ impl UdpFlow {
         report
     }
 
-    /// Waits until an answer to a packet sent after `mark` has arrived; false when none did in time.
+    /// Waits until an answer to a packet sent after `mark` has arrived; false when none did in
+    /// time.
     #[must_use]
     pub fn wait_answer(&self, mark: Duration, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
@@ -252,7 +258,8 @@ impl Shared {
     }
 }
 
-/// The `drops` column of /proc/net/udp and udp6 for a local port (proc_net_udp, kernel documentation).
+/// The `drops` column of /proc/net/udp and udp6 for a local port (proc_net_udp, kernel
+/// documentation).
 fn drops(port: u16) -> u64 {
     let wanted = format!(":{port:04X}");
     ["udp", "udp6"]

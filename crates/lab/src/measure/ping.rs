@@ -33,10 +33,12 @@ pub struct PingReport {
     pub p99_us: Option<f64>,
 }
 
-/// Sends `count` echo requests from the cell to `to`, one each `interval` and never before the former is answered or lost.
+/// Sends `count` echo requests from the cell to `to`, one each `interval` and never before the
+/// former is answered or lost.
 ///
 /// # Errors
-/// [`LabError::Dead`] when the cell is gone; [`LabError::System`] when no socket can be had. No reply is not an error.
+/// [`LabError::Dead`] when the cell is gone; [`LabError::System`] when no socket can be had. No
+/// reply is not an error.
 pub fn ping(
     cell: &Cell,
     to: IpAddr,
@@ -59,7 +61,8 @@ fn series(to: IpAddr, count: u32, interval: Duration) -> io::Result<PingReport> 
         Some(protocol),
     )?;
     sockopt::set_socket_recv_buffer_size(&socket, super::RECEIVE_BUFFER)?;
-    // The process number of this thread's process is shared by all its measurements: the time tells them apart.
+    // The process number of this thread's process is shared by all its measurements: the time tells
+    // them apart.
     let id = u16::try_from(
         std::time::UNIX_EPOCH
             .elapsed()

@@ -169,12 +169,24 @@ pub(crate) fn hold() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn holder() -> (Child, String, String) {
-    let mut child = Command::new("/proc/self/exe")
-        .arg(HOLD)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+/// The holder's process; a test that fails does not leave it behind.
+struct Holder {
+    child: Child,
+    id: String,
+    root: String,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+fn holder() -> Holder {
+    let mut command = Command::new("/proc/self/exe");
+    let mut child = command.arg(HOLD).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap())
         .read_line(&mut line)
@@ -183,7 +195,11 @@ fn holder() -> (Child, String, String) {
         .trim()
         .split_once(' ')
         .expect("the holder says what it holds");
-    (child, id.to_owned(), root.to_owned())
+    Holder {
+        child,
+        id: id.to_owned(),
+        root: root.to_owned(),
+    }
 }
 
 /// Processes on the machine that carry the lab's name.
@@ -202,28 +218,33 @@ fn processes_of(id: &str) -> usize {
 }
 
 fn a_killed_lab_leaves_no_process() -> Result<(), String> {
-    let (mut child, id, root) = holder();
-    assert!(processes_of(&id) >= 5, "{}", processes_of(&id));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    eventually("the end of every process", SECOND, || {
-        processes_of(&id) == 0
+    let mut holder = holder();
+    // A process that is just being executed shows no environment.
+    eventually("the start of every process", SECOND, || {
+        processes_of(&holder.id) >= 5
     });
-    fs::remove_dir_all(root).unwrap();
+    holder.child.kill().unwrap();
+    holder.child.wait().unwrap();
+    eventually("the end of every process", SECOND, || {
+        processes_of(&holder.id) == 0
+    });
     Ok(())
 }
 
 fn an_interrupted_lab_leaves_nothing() -> Result<(), String> {
     for signal in ["INT", "TERM"] {
-        let (mut child, id, root) = holder();
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -{signal} {}", child.id())])
-            .status()
-            .unwrap();
-        assert!(sent.success());
-        assert!(child.wait().unwrap().success(), "SIG{signal}");
-        assert_eq!(processes_of(&id), 0);
-        assert!(!std::path::Path::new(&root).exists());
+        let mut holder = holder();
+        let kill = format!("kill -{signal} {}", holder.child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(holder.child.wait().unwrap().success(), "SIG{signal}");
+        assert_eq!(processes_of(&holder.id), 0);
+        assert!(!std::path::Path::new(&holder.root).exists());
     }
     Ok(())
 }
@@ -266,7 +287,8 @@ fn a_standing_lab_is_found_used_and_ended() -> Result<(), String> {
     Ok(())
 }
 
-/// A process with several threads cannot enter another's mount namespace by itself; a fresh one of ours can.
+/// A process with several threads cannot enter another's mount namespace by itself; a fresh one of
+/// ours can.
 fn exec_in_child(state: &State, command: &[String]) -> Option<i32> {
     let text = serde_json::to_string(state).unwrap();
     let status = Command::new("/proc/self/exe")

@@ -159,7 +159,8 @@ fn flows() -> Vec<Flow> {
     all
 }
 
-/// The model's reading of the rules is the reference: every flow must fare in the kernel as it says.
+/// The model's reading of the rules is the reference: every flow must fare in the kernel as it
+/// says.
 fn the_kernel_filters_as_the_rules_say() -> Result<(), String> {
     let mut wall = Wall::new()?;
     let documents = [
@@ -226,7 +227,8 @@ fn counters_tell_rules_replies_and_default_apart() -> Result<(), String> {
     ];
     let before = subjects.map(|subject| packets(wall.filter.counters().unwrap(), subject));
     assert_eq!(before[..2], [0, 0], "a new rule has counted nothing");
-    // flow, which of the subjects move; the refused ones first, since an ended connection still says goodbye
+    // flow, which of the subjects move; the refused ones first, since an ended connection still
+    // says goodbye
     let rows = [
         (flow(true, 0, 17, Some(7)), [false, true, false, false]),
         (flow(false, 0, 6, Some(80)), [false, false, false, true]),

@@ -1,4 +1,5 @@
-//! The lab on the real kernel, as this user and, when this user is root, as an unprivileged one too.
+//! The lab on the real kernel, as this user and, when this user is root, as an unprivileged one
+//! too.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +16,8 @@ use std::process::{Command, ExitCode};
 
 use nsm_lab::{Config, Lab};
 
-/// A test: its name and what it does; `Err` is a missing feature and counts as a skip, a panic is a failure.
+/// A test: its name and what it does; `Err` is a missing feature and counts as a skip, a panic is a
+/// failure.
 pub(crate) type Row = (&'static str, fn() -> Result<(), String>);
 
 /// Set for the run as an unprivileged user.
@@ -52,18 +54,17 @@ fn main() -> ExitCode {
             continue;
         }
         let start = std::time::Instant::now();
-        match std::panic::catch_unwind(test) {
-            Ok(Ok(())) => println!(
-                "test {name} ({user}) ... ok, {} ms",
-                start.elapsed().as_millis()
-            ),
+        let result = std::panic::catch_unwind(test);
+        let took = start.elapsed().as_millis();
+        match result {
+            Ok(Ok(())) => println!("test {name} ({user}, {took} ms) ... ok"),
             Ok(Err(reason)) => {
                 skips += 1;
                 println!("skipped: {name}: {reason}");
             }
             Err(_) => {
                 failed = true;
-                println!("test {name} ({user}) ... FAILED");
+                println!("test {name} ({user}, {took} ms) ... FAILED");
             }
         }
     }

@@ -47,7 +47,8 @@ impl Subject {
     }
 }
 
-/// Sums the counters of dumped kernel rules (attributes of each) by subject; ours without a mark are not counted.
+/// Sums the counters of dumped kernel rules (attributes of each) by subject; ours without a mark
+/// are not counted.
 pub(super) fn sum(rules: &[Vec<u8>]) -> Vec<RuleCounter> {
     let mut totals = std::collections::BTreeMap::<Subject, (u64, u64)>::new();
     for rule in rules {

@@ -2,7 +2,8 @@
 
 use super::message::Attributes;
 
-/// A register of the rule machine: sixteen of 4 bytes; longer values take several from their first on.
+/// A register of the rule machine: sixteen of 4 bytes; longer values take several from their first
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reg(pub(super) u8);
 
@@ -67,8 +68,8 @@ pub(super) enum Jump {
     Chain(&'static str),
 }
 
-/// Numbers of `enum nft_meta_keys`, `nft_payload_bases`, `nft_cmp_ops`, `nft_dynset_ops`; the fragment header is IPv6's
-/// next header 44.
+/// Numbers of `enum nft_meta_keys`, `nft_payload_bases`, `nft_cmp_ops`, `nft_dynset_ops`; the
+/// fragment header is IPv6's next header 44.
 const META_PROTOCOL: u32 = 1;
 const META_IIFNAME: u32 = 6;
 const META_L4PROTO: u32 = 16;

@@ -2,11 +2,12 @@
 
 use super::expr::{Expr, Reg, Source};
 
-/// Flows remembered at once, for each address family: about 20 MB of kernel memory when full. A packet of a flow that
-/// finds no room is not allowed.
+/// Flows remembered at once, for each address family: about 20 MB of kernel memory when full. A
+/// packet of a flow that finds no room is not allowed.
 pub const FLOWS_MAX: u32 = 131_072;
-/// A flow without a packet for this long is forgotten, in milliseconds: RFC 4787 recommends 5 minutes for UDP. A TCP
-/// connection that was idle for longer continues when the side that opened it speaks.
+/// A flow without a packet for this long is forgotten, in milliseconds: RFC 4787 recommends 5
+/// minutes for UDP. A TCP connection that was idle for longer continues when the side that opened
+/// it speaks.
 pub const FLOW_TIMEOUT_MS: u64 = 300_000;
 
 /// An address family as the filter tells them apart.
@@ -70,7 +71,8 @@ impl Family {
         }
     }
 
-    /// ICMP types that report errors (RFC 792; RFC 4443 section 3): path MTU discovery lives on them.
+    /// ICMP types that report errors (RFC 792; RFC 4443 section 3): path MTU discovery lives on
+    /// them.
     pub(super) fn errors(self) -> (u8, u8) {
         match self {
             Self::V4 => (3, 3),
@@ -95,7 +97,8 @@ pub(super) enum Discriminator {
     Nothing,
 }
 
-/// Loads the key of the packet's flow, or of the flow it replies to, into the registers from the first on.
+/// Loads the key of the packet's flow, or of the flow it replies to, into the registers from the
+/// first on.
 pub(super) fn key(family: Family, discriminator: Discriminator, reply: bool) -> Vec<Expr> {
     let step = family.address_length() / 4;
     let (from, to) = if reply {

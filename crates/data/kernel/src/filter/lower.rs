@@ -1,7 +1,8 @@
-//! From the rules of a filter to the kernel's: pure, so that it can be read and tested without a kernel.
+//! From the rules of a filter to the kernel's: pure, so that it can be read and tested without a
+//! kernel.
 //!
-//! A rule becomes at most one kernel rule an address family; what an allowed packet leaves behind is the business of a
-//! second chain, the same for all.
+//! A rule becomes at most one kernel rule an address family; what an allowed packet leaves behind
+//! is the business of a second chain, the same for all.
 
 use std::net::IpAddr;
 
@@ -19,14 +20,17 @@ const ARP: [u8; 2] = [0x08, 0x06];
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
 /// Of these, the ones a rule with ports and no protocol is about.
 const TCP_UDP: [u8; 2] = [6, 17];
-/// ICMPv6 neighbour solicitation and advertisement (RFC 4861). Router advertisements are not address resolution.
+/// ICMPv6 neighbour solicitation and advertisement (RFC 4861). Router advertisements are not
+/// address resolution.
 const NEIGHBOUR: (u8, u8) = (135, 136);
-/// ICMP type of an exceeded time and of a wrong parameter (RFC 792); their ICMPv6 kin are in one range with the rest.
+/// ICMP type of an exceeded time and of a wrong parameter (RFC 792); their ICMPv6 kin are in one
+/// range with the rest.
 const V4_ERRORS_TOO: (u8, u8) = (11, 12);
 /// Identifiers of anonymous sets within a batch begin here.
 const FIRST_ID: u32 = 100;
 
-/// A set without a name, of intervals: the first value of each, and the first value behind it unless it is the last.
+/// A set without a name, of intervals: the first value of each, and the first value behind it
+/// unless it is the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AnonymousSet {
     pub(super) id: u32,
@@ -87,7 +91,8 @@ impl Lowered {
         });
     }
 
-    /// What passes whatever the rules say: address resolution, errors, fragments after the first (which was judged).
+    /// What passes whatever the rules say: address resolution, errors, fragments after the first
+    /// (which was judged).
     fn always(&mut self) {
         let accept = |mut exprs: Vec<Expr>| {
             exprs.push(Expr::Verdict(Jump::Accept));
@@ -129,7 +134,8 @@ impl Lowered {
         }
     }
 
-    /// Where allowed packets end: their flow is recorded. One that finds no room is dropped at the chain's end.
+    /// Where allowed packets end: their flow is recorded. One that finds no room is dropped at the
+    /// chain's end.
     fn allow(&mut self, family: Family) {
         for (mut exprs, discriminator) in classes(family, family.echo().0) {
             exprs.extend(key(family, discriminator, false));
@@ -173,7 +179,8 @@ impl Lowered {
         }
     }
 
-    /// Matches a value that lies in one of the intervals (both ends included, ascending, apart); anything without one.
+    /// Matches a value that lies in one of the intervals (both ends included, ascending, apart);
+    /// anything without one.
     fn within(
         &mut self,
         source: Source,
@@ -238,7 +245,8 @@ fn decide(mut exprs: Vec<Expr>, verdict: Verdict) -> Vec<Expr> {
     exprs
 }
 
-/// How flows are told apart, by protocol. The last class excludes the others: a header cut short falls in none.
+/// How flows are told apart, by protocol. The last class excludes the others: a header cut short
+/// falls in none.
 fn classes(family: Family, echo: u8) -> Vec<(Vec<Expr>, Discriminator)> {
     let mut classes: Vec<_> = WITH_PORTS
         .iter()

@@ -18,7 +18,8 @@ const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NLA_F_NESTED: u16 = 0x8000;
 
-/// Hook number of bridged packets (NF_BR_FORWARD) and the priority of filtering there (NF_BR_PRI_FILTER_BRIDGED).
+/// Hook number of bridged packets (NF_BR_FORWARD) and the priority of filtering there
+/// (NF_BR_PRI_FILTER_BRIDGED).
 const HOOK_FORWARD: u32 = 2;
 const PRIORITY: i32 = -200;
 const POLICY_DROP: u32 = 0;
@@ -28,7 +29,8 @@ const NFT_SET_INTERVAL: u32 = 0x4;
 const NFT_SET_ELEM_INTERVAL_END: u32 = 0x1;
 const NFT_SET_TIMEOUT: u32 = 0x10;
 const NFT_SET_EVAL: u32 = 0x20;
-/// User space's name for a key's type, which the kernel only stores: an interface name; nothing in particular.
+/// User space's name for a key's type, which the kernel only stores: an interface name; nothing in
+/// particular.
 const TYPE_IFNAME: u32 = 41;
 const TYPE_BYTES: u32 = 0;
 /// Sets are numbered within a batch; those with a name are found by it.
@@ -120,7 +122,8 @@ impl Message {
         )
     }
 
-    /// A set that rules add to: NFTA_SET_DESC 9 holds its bound, NFTA_SET_TIMEOUT 11 the life of an element.
+    /// A set that rules add to: NFTA_SET_DESC 9 holds its bound, NFTA_SET_TIMEOUT 11 the life of an
+    /// element.
     pub(super) fn flow_set(table: &str, family: Family) -> Self {
         let set = Self::set(
             table,
@@ -136,7 +139,8 @@ impl Message {
         Self::new(NFT_MSG_NEWSET, NLM_F_CREATE, set)
     }
 
-    /// NFTA_CHAIN_TABLE 1, NAME 3, HOOK 4, POLICY 5, TYPE 7. What no rule decides is dropped: the last one decides.
+    /// NFTA_CHAIN_TABLE 1, NAME 3, HOOK 4, POLICY 5, TYPE 7. What no rule decides is dropped: the
+    /// last one decides.
     pub(super) fn forward_chain(table: &str, name: &str) -> Self {
         let hook = Attributes::default()
             .number(1, HOOK_FORWARD)
@@ -172,7 +176,8 @@ impl Message {
         Self::new(NFT_MSG_NEWSET, NLM_F_CREATE, attributes)
     }
 
-    /// The intervals of a set without a name. NFTA_SET_ELEM_KEY 1, FLAGS 3; NFTA_SET_ELEM_LIST_SET_ID 4.
+    /// The intervals of a set without a name. NFTA_SET_ELEM_KEY 1, FLAGS 3;
+    /// NFTA_SET_ELEM_LIST_SET_ID 4.
     pub(super) fn intervals(table: &str, set: &AnonymousSet) -> Self {
         let mut list = Attributes::default();
         for (first, behind) in &set.intervals {

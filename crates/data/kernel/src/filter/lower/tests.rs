@@ -1,3 +1,5 @@
+//! The lowering, by tables.
+
 use super::*;
 
 fn rule(text: &str) -> FilterRules {
