@@ -104,10 +104,15 @@ pub(crate) fn parse<T: FromArgMatches>(
         }
         let text = value.text();
         filled = filled.mut_subcommand(&role, |subcommand| {
-            subcommand.mut_arg(&id, |argument| match argument.get_action() {
-                ArgAction::SetTrue if text == "true" => argument.default_value("true"),
-                ArgAction::SetTrue => argument,
-                _ => argument.required(false).default_value(text.clone()),
+            subcommand.mut_arg(&id, |argument| {
+                if !matches!(argument.get_action(), ArgAction::SetTrue) {
+                    return argument.required(false).default_value(text.clone());
+                }
+                if text == "true" {
+                    argument.default_value("true")
+                } else {
+                    argument
+                }
             })
         });
     }

@@ -18,6 +18,7 @@ use nsm_model::{
     url::EndpointUrl,
 };
 use nsm_rpc::{Listener, Pool, Server, TokenSource, Transport, monitor};
+use nsm_sdk::Registration;
 use serde::Serialize;
 
 use crate::logs::{self, Format};
@@ -74,7 +75,6 @@ pub(crate) mod seconds {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Station {
-    pub(crate) name: String,
     pub(crate) secret: Secret,
     pub(crate) tokens: TokenSource,
     pub(crate) transport: Transport,
@@ -110,7 +110,6 @@ impl Station {
         let tokens = TokenSource::with_lifetime(source.clone(), common.max_token_lifetime);
         let pool = Pool::new(source.clone(), tasks.clone());
         Ok(Self {
-            name: name.to_owned(),
             secret: secret(common.state_dir.as_deref(), name)?,
             transport: Transport::new(pool.clone(), tokens.clone()),
             tokens,
@@ -142,6 +141,32 @@ impl Station {
         let routes = server.routes().await;
         let ended = async {
             let _told = crate::shutdown::requested().await;
+        };
+        listener.serve(routes, &self.source, ended).await?;
+        self.end().await;
+        Ok(())
+    }
+
+    /// Serves as something that is registered: ready when it is, and taken back before the server
+    /// ends, so that nobody is sent here any more.
+    pub(crate) async fn serve_registered(
+        &self,
+        listener: Listener,
+        server: Server,
+        registration: Registration,
+    ) -> anyhow::Result<()> {
+        let registered = registration.registered();
+        self.tasks.spawn(async move {
+            if registered.await.is_ok() {
+                tracing::info!("Startup completed");
+            }
+        });
+        let routes = server.routes().await;
+        let ended = async {
+            let _told = crate::shutdown::requested().await;
+            if let Err(error) = registration.withdraw().await {
+                tracing::warn!(%error, "unregistering");
+            }
         };
         listener.serve(routes, &self.source, ended).await?;
         self.end().await;
@@ -218,6 +243,6 @@ pub(crate) fn address(text: &str) -> Result<EndpointUrl, String> {
         EndpointUrl::Other(_) | EndpointUrl::Inode(_) => Err(format!(
             "{text:?} is no address: write unix:///path or tcp://host:port"
         )),
-        url => Ok(url),
+        url @ (EndpointUrl::Tcp { .. } | EndpointUrl::Unix(_)) => Ok(url),
     }
 }

@@ -49,6 +49,10 @@ pub enum Blame {
 }
 
 /// One failure: the first cause, said once, with its code.
+#[allow(
+    clippy::error_impl_error,
+    reason = "the one error of every chain: `nsm_chain::Error`"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// The gRPC code it is answered with.

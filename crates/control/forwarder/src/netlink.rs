@@ -51,7 +51,10 @@ fn told(error: ApplyError) -> KernelError {
         ApplyError::Netns(NetnsError::NotNetns { .. }) => {
             KernelError::NotANamespace(error.to_string())
         }
-        other => KernelError::Refused(other.to_string()),
+        ApplyError::RouteInUse { .. }
+        | ApplyError::MissingNetns(_)
+        | ApplyError::Netns(_)
+        | ApplyError::Kernel(_) => KernelError::Refused(error.to_string()),
     }
 }
 

@@ -15,7 +15,7 @@ use nsm_model::{
 use nsm_plan::{KernelSide, NetnsId, Side, VxlanSide};
 
 /// The MTU of a connection whose context names none: Ethernet's.
-pub const DEFAULT_MTU: u32 = 1500;
+pub(crate) const DEFAULT_MTU: u32 = 1500;
 
 /// One end of a tunnel between two nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -67,14 +67,17 @@ impl Registration {
     ///
     /// # Errors
     /// It was withdrawn before.
-    pub async fn registered(&mut self) -> Result<NetworkServiceEndpoint, Error> {
-        let found = self.registered.wait_for(Option::is_some).await;
-        found.ok().and_then(|found| found.clone()).ok_or_else(|| {
-            Error::new(
-                nsm_chain::Code::Cancelled,
-                "the registration was withdrawn before it was made",
-            )
-        })
+    pub fn registered(
+        &self,
+    ) -> impl Future<Output = Result<NetworkServiceEndpoint, Error>> + Send + use<> {
+        let mut registered = self.registered.clone();
+        async move {
+            let found = registered.wait_for(Option::is_some).await;
+            found.ok().and_then(|found| found.clone()).ok_or_else(|| {
+                let message = "the registration was withdrawn before it was made";
+                Error::new(nsm_chain::Code::Cancelled, message)
+            })
+        }
     }
 
     /// Takes the registration back.

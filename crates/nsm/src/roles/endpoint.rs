@@ -117,21 +117,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         &settings.service_names,
         &own_labels,
     );
-    let mut registration = registration::keep(&station, manager, services(&settings), record);
-    let registered = async {
-        if registration.registered().await.is_ok() {
-            tracing::info!("Startup completed");
-        }
-        std::future::pending::<()>().await;
-    };
-    let served = tokio::select! {
-        served = station.serve(listener, server) => served,
-        () = registered => Ok(()),
-    };
-    if let Err(error) = registration.withdraw().await {
-        tracing::warn!(%error, "unregistering");
-    }
-    served
+    let registration = registration::keep(&station, manager, services(&settings), record);
+    station
+        .serve_registered(listener, server, registration)
+        .await
 }
 
 fn services(settings: &Settings) -> Vec<NetworkService> {

@@ -65,25 +65,7 @@ const VXLAN_PORT: u16 = 4789;
 /// Runs the forwarder.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let station = Station::start("forwarder", &settings.name, &settings.common, &settings).await?;
-    let tunnel_ip = match settings.tunnel_ip {
-        Some(ip) => ip,
-        None => super::own_address()?,
-    };
-    let config = Config {
-        name: settings.name.clone(),
-        tunnel_ip,
-        vxlan_port: match settings.vxlan_port {
-            0 => default_port(&Kind::Vxlan).unwrap_or(VXLAN_PORT),
-            port => port,
-        },
-        underlay_mtu: underlay_mtu(tunnel_ip)?,
-        require_encryption: settings.require_encryption,
-    };
-    if !config.require_encryption {
-        tracing::warn!(
-            "IP payload to other nodes goes unencrypted over VXLAN; --require-encryption refuses it"
-        );
-    }
+    let config = configure(&settings)?;
     let executor = Arc::new(
         Executor::new()
             .context("preparing the kernel's part (needs CAP_NET_ADMIN and CAP_SYS_ADMIN)")?,
@@ -119,22 +101,36 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         name: settings.ns_name.clone(),
         ..Default::default()
     };
-    let mut registration = registration::keep(&station, manager, vec![service], record);
-    let registered = async {
-        if registration.registered().await.is_ok() {
-            tracing::info!("Startup completed");
-        }
-        std::future::pending::<()>().await;
-    };
-    let served = tokio::select! {
-        served = station.serve(listener, server) => served,
-        () = registered => Ok(()),
-    };
-    if let Err(error) = registration.withdraw().await {
-        tracing::warn!(%error, "unregistering");
-    }
+    let registration = registration::keep(&station, manager, vec![service], record);
+    let served = station
+        .serve_registered(listener, server, registration)
+        .await;
     drop(listening);
     served
+}
+
+/// The settings as the role takes them.
+fn configure(settings: &Settings) -> anyhow::Result<Config> {
+    let tunnel_ip = match settings.tunnel_ip {
+        Some(ip) => ip,
+        None => super::own_address()?,
+    };
+    let config = Config {
+        name: settings.name.clone(),
+        tunnel_ip,
+        vxlan_port: match settings.vxlan_port {
+            0 => default_port(&Kind::Vxlan).unwrap_or(VXLAN_PORT),
+            port => port,
+        },
+        underlay_mtu: underlay_mtu(tunnel_ip)?,
+        require_encryption: settings.require_encryption,
+    };
+    if !config.require_encryption {
+        tracing::warn!(
+            "IP payload to other nodes goes unencrypted over VXLAN; --require-encryption refuses it"
+        );
+    }
+    Ok(config)
 }
 
 /// The MTU of the device that has the tunnel's address.

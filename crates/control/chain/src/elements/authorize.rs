@@ -82,7 +82,7 @@ impl Authorize {
                     denied(format!("token of path segment {}: {error}", segment.name))
                 })?;
             }
-            if let Some(left) = left.filter(|left| !left.aud.iter().any(|aud| *aud == claims.sub)) {
+            if let Some(left) = left.filter(|left| !left.aud.contains(&claims.sub)) {
                 let message = format!(
                     "path segment {}: the token before it, of {}, is meant for {:?}, not for {}",
                     segment.name, left.sub, left.aud, claims.sub

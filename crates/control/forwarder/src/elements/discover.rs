@@ -26,11 +26,11 @@ pub struct Candidates(pub Vec<NetworkServiceEndpoint>);
 
 /// Endpoints that this connection has been moved away from, the last one last.
 #[derive(Debug, Clone, Default)]
-pub struct Failed(Vec<String>);
+pub(super) struct Failed(Vec<String>);
 
 /// The endpoint that serves this connection.
 #[derive(Debug, Clone)]
-pub struct Chosen(pub String);
+pub(super) struct Chosen(pub(super) String);
 
 /// See the module.
 pub struct Discover {

@@ -89,7 +89,14 @@ impl Mechanisms {
             match Kind::of(mechanism) {
                 Kind::Kernel => return kernel(call, connection, mechanism),
                 Kind::Vxlan => return self.vxlan(call, connection, mechanism),
-                _ => {}
+                Kind::Memif
+                | Kind::Vfio
+                | Kind::Noop
+                | Kind::Wireguard
+                | Kind::Ipsec
+                | Kind::Srv6
+                | Kind::Vlan
+                | Kind::Other(_) => {}
             }
         }
         let names: Vec<&str> = offered

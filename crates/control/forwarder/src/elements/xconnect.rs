@@ -333,10 +333,19 @@ fn far_side(call: &Call, connection: &Connection, digest: &[u8; 16]) -> Result<S
                 )),
             }
         }
-        other => Err(wrong(format!(
-            "answered mechanism {}, which was not offered",
-            other.as_str()
-        ))),
+        Kind::Memif
+        | Kind::Vfio
+        | Kind::Noop
+        | Kind::Wireguard
+        | Kind::Ipsec
+        | Kind::Srv6
+        | Kind::Vlan
+        | Kind::Other(_) => {
+            let kind = &far.mechanism.r#type;
+            Err(wrong(format!(
+                "answered mechanism {kind}, which was not offered"
+            )))
+        }
     }
 }
 

@@ -59,8 +59,12 @@ impl Ipam {
 
 fn refused(id: &str, error: &IpamError) -> Error {
     let code = match error {
-        IpamError::Exhausted { .. } => Code::ResourceExhausted,
-        _ => Code::InvalidArgument,
+        IpamError::Exhausted { .. } | IpamError::TooMany => Code::ResourceExhausted,
+        IpamError::Address { .. }
+        | IpamError::Overlap { .. }
+        | IpamError::NoPrefix
+        | IpamError::Brackets(_)
+        | IpamError::TooLong { .. } => Code::InvalidArgument,
     };
     Error::new(code, format!("connection {id}: {error}"))
 }

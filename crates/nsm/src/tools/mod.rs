@@ -1,0 +1,14 @@
+//! The operator's tools: what is there, how a connection runs, what shall be there.
+
+pub(crate) mod apply;
+mod connections;
+pub(crate) mod delete;
+mod draw;
+pub(crate) mod get;
+pub(crate) mod health;
+mod hops;
+mod manifest;
+mod operator;
+mod output;
+mod records;
+pub(crate) mod trace;
