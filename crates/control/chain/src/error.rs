@@ -42,6 +42,8 @@ pub enum Blame {
     Caller,
     /// A peer that we asked.
     Peer,
+    /// The next hop, which could not be reached: nobody further on was asked.
+    NextHop,
     /// The kernel of this node.
     Kernel,
     /// This process.

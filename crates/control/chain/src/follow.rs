@@ -169,8 +169,9 @@ impl Inner {
                 again = self.reconnect(&stream) => match again {
                     Some(hop) => hop,
                     None => {
-                        self.tell_all(&stream, Change::Down);
+                        // Whoever follows from now on gets a new stream.
                         self.state().streams.remove(&key);
+                        self.tell_all(&stream, Change::Down);
                         return;
                     }
                 },

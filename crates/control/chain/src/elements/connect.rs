@@ -19,7 +19,7 @@ use nsm_model::path;
 use tokio::time::Instant;
 
 use super::recvfd::{Held, inode, inodes};
-use crate::{Call, Code, Connections, Element, Error, Hop, Next, Target, Tasks, Transport};
+use crate::{Blame, Call, Code, Connections, Element, Error, Hop, Next, Target, Tasks, Transport};
 
 /// How long closing at a hop that the connection left may take: nobody waits for it.
 const CLOSE_BEHIND: Duration = Duration::from_secs(5);
@@ -34,10 +34,10 @@ pub struct Downstream {
 }
 
 impl Downstream {
-    /// Which segment of the path the next hop is.
-    fn segment(&self) -> Option<(&str, &str)> {
-        let segment = path::next(&self.connection.path)?;
-        Some((&segment.name, &segment.id))
+    /// Which hop that is. A hop that was restarted may give the connection another id and listen
+    /// on another socket, and is the same hop by its name.
+    fn hop(&self) -> Option<&str> {
+        path::next(&self.connection.path).map(|segment| segment.name.as_str())
     }
 }
 
@@ -58,6 +58,14 @@ impl Connect {
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, tasks: Tasks) -> Self {
         Self { transport, tasks }
+    }
+
+    async fn reach(&self, target: &Target, deadline: Instant) -> Result<Arc<dyn Hop>, Error> {
+        let reached = self.transport.connect(target, deadline).await;
+        reached.map_err(|error| Error {
+            blame: Blame::NextHop,
+            ..error
+        })
     }
 
     fn close_behind(&self, left: Downstream) {
@@ -119,22 +127,24 @@ impl Element<Connections> for Connect {
                 "nobody before `connect` in this role's list chose the next hop",
             )
         })?;
-        let hop = self.transport.connect(&target, call.deadline).await?;
+        let hop = self.reach(&target, call.deadline).await?;
         send_descriptors(call, hop.as_ref(), &request)?;
         let answer = hop.request(request, call.deadline).await?;
+        let before = call.store.get::<Downstream>();
         if let Err(error) = take_descriptor(call, hop.as_ref(), &answer).await {
-            self.close_behind(Downstream {
-                target,
-                connection: answer,
-            });
+            if before.is_none() {
+                self.close_behind(Downstream {
+                    target,
+                    connection: answer,
+                });
+            }
             return Err(error);
         }
         let now = Downstream {
             target,
             connection: answer.clone(),
         };
-        let before = call.store.get::<Downstream>();
-        if let Some(left) = before.filter(|left| left.segment() != now.segment()) {
+        if let Some(left) = before.filter(|left| left.hop() != now.hop()) {
             self.close_behind(left);
         }
         call.store.put(now);
@@ -145,16 +155,18 @@ impl Element<Connections> for Connect {
     async fn close(
         &self,
         call: &mut Call,
-        _: Connection,
+        connection: Connection,
         _next: Next<Connections>,
     ) -> Result<(), Error> {
-        let Some(downstream) = call.store.take::<Downstream>() else {
-            return Ok(());
+        // A hop that was restarted knows where to go from the elements before, if at all.
+        let (target, connection) = match call.store.take::<Downstream>() {
+            Some(downstream) => (downstream.target, downstream.connection),
+            None => match call.scratch.get::<Target>() {
+                Some(target) => (target, connection),
+                None => return Ok(()),
+            },
         };
-        let hop = self
-            .transport
-            .connect(&downstream.target, call.deadline)
-            .await?;
-        hop.close(downstream.connection, call.deadline).await
+        let hop = self.reach(&target, call.deadline).await?;
+        hop.close(connection, call.deadline).await
     }
 }

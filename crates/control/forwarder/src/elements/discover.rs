@@ -17,6 +17,8 @@ use nsm_api::{
 use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next, Tokens, elements::Own};
 use nsm_model::select;
 
+use super::mechanismtranslation::Far;
+
 /// How many failed endpoints of one connection are put last: more than anybody has replicas.
 const MAX_FAILED: usize = 32;
 
@@ -136,6 +138,9 @@ fn reselect(call: &Call, connection: &mut Connection) {
     let surplus = failed.0.len().saturating_sub(MAX_FAILED);
     failed.0.drain(..surplus);
     call.store.put(failed);
+    // Whoever comes next negotiates anew, and is not asked to choose as well.
+    call.store.take::<Far>();
+    connection.state = State::UP.into();
 }
 
 #[async_trait]

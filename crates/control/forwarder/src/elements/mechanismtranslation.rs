@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use buffa::MessageField;
 use nsm_api::{
-    connection::{Connection, Mechanism, State},
+    connection::{Connection, Mechanism},
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{Call, Code, Connections, Element, Error, Next, Target};
@@ -108,10 +108,8 @@ impl Element<Connections> for MechanismTranslation {
         request.mechanism_preferences = self.offer(connection, target.is_local())?;
         let agreed = call.store.get::<Far>().filter(|far| far.target == hop);
         connection.mechanism = match agreed {
-            Some(far) if connection.state != State::RESELECT_REQUESTED => {
-                MessageField::some(far.mechanism)
-            }
-            Some(_) | None => MessageField::none(),
+            Some(far) => MessageField::some(far.mechanism),
+            None => MessageField::none(),
         };
         let answer = next.request(call, request).await?;
         let mechanism = answer.mechanism.as_option().cloned().ok_or_else(|| {

@@ -4,7 +4,8 @@
 //! registered here, the ones that the service's matches allow by their labels, the one that
 //! carries the connection already first; the next one is asked where one is away.
 //! *Where it stands*: after `clientinfo`, whose labels the matches may name; before `connect`.
-//! *On Close*: nothing; `connect` knows where the connection went.
+//! *On Close*: `connect` knows where the connection went; a restarted manager takes it from the
+//! path.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use nsm_api::{
     connection::Connection, networkservice::NetworkServiceRequest, registry::NetworkServiceEndpoint,
 };
-use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next};
+use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next, elements::Downstream};
 use nsm_model::{path, select};
 
 /// The forwarder that carries this connection.
@@ -112,5 +113,21 @@ impl Element<Connections> for DiscoverForwarder {
             }
         }
         Err(first_cause.unwrap_or_else(|| Error::new(Code::Unavailable, "no forwarder to try")))
+    }
+
+    async fn close(
+        &self,
+        call: &mut Call,
+        connection: Connection,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        if call.store.get::<Downstream>().is_none()
+            && let Some(name) = path::next(&connection.path).map(|segment| segment.name.clone())
+            && let Ok(forwarder) = self.directory.endpoint(&name, call.deadline).await
+        {
+            call.scratch
+                .put(self.directory.target(&forwarder, call.deadline).await?);
+        }
+        next.close(call, connection).await
     }
 }

@@ -21,7 +21,8 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Backoff, Call, Code, Connections, Element, Error, Hop, Next, Own, Target, Tasks, Transport,
+    Backoff, Blame, Call, Code, Connections, Element, Error, Hop, Next, Own, Target, Tasks,
+    Transport,
     begin::Factory,
     elements::Table,
     follow::{Change, Follower, Sink},
@@ -125,11 +126,16 @@ impl Healer {
 
     async fn heal(&self, id: &str, factory: Factory<Connections>) {
         let began = Instant::now();
+        // Since when somebody beyond the own manager has refused: it alone says nothing of the far
+        // end when it is away.
+        let mut refused_since = None::<Instant>;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut gone = false;
         let before = self.table.get(id).map(|known| known.context);
         while let Some(change) = self.wanted(id) {
-            let reselect = gone || change == Change::Down || began.elapsed() >= ESCALATE;
+            let reselect = gone
+                || change == Change::Down
+                || refused_since.is_some_and(|since| since.elapsed() >= ESCALATE);
             let deadline = Instant::now() + self.patience;
             match factory
                 .again(deadline, |request| prepare(request, reselect))
@@ -148,6 +154,9 @@ impl Healer {
                 Err(error) => {
                     tracing::warn!(id, %error, reselect, "heal failed, trying again");
                     gone |= error.code == Code::NotFound;
+                    if error.blame != Blame::NextHop {
+                        refused_since.get_or_insert_with(Instant::now);
+                    }
                 }
             }
             tokio::time::sleep(backoff.next_wait()).await;
