@@ -181,7 +181,7 @@ impl Mesh {
     fn join_token(&self, node: &str) -> Result<String, LabError> {
         let root = self.nodes[0].agent.cell().clone();
         let out = self.log(&format!("token-{node}"));
-        let run = Run::nsm(["ca", "--dir", "/run/ca", "--create-join-token", node])
+        let run = Run::nsm(["ca", "--dir", "/run/ca", "token", node])
             .env("NSM_TRUST_DOMAIN", TRUST_DOMAIN)
             .stdout(crate::Output::File(out.clone()));
         let made = root.spawn(run)?.wait(START);

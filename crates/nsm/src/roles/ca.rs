@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Subcommand};
 use nsm_identity::ca::{
     AuthorityServer, EntrySource, JoinConfig, JoinToken, Node, Root, WorkloadServer,
 };
@@ -50,9 +50,6 @@ pub(crate) struct Settings {
     /// As the root: the TCP address at which other nodes join
     #[arg(long, env = "NSM_CA_LISTEN_ON")]
     listen_on: Option<SocketAddr>,
-    /// As the root: print a join token for this node, and end
-    #[arg(long)]
-    create_join_token: Option<String>,
     /// As a node's agent: the root's address
     #[arg(long, env = "NSM_CA_AUTHORITY")]
     authority: Option<SocketAddr>,
@@ -60,12 +57,25 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_CA_JOIN_TOKEN", hide_env_values = true)]
     #[serde(skip)]
     join_token: Option<String>,
+    #[command(subcommand)]
+    #[serde(skip)]
+    task: Option<Task>,
+}
+
+/// What the root does besides running.
+#[derive(Debug, Clone, Subcommand)]
+enum Task {
+    /// Print a join token for a node, good once and for an hour
+    Token {
+        /// The node's name
+        node: String,
+    },
 }
 
 /// Runs the authority, or this node's agent of one.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     logs::start(&settings.log_level, settings.log_format)?;
-    if let Some(node) = &settings.create_join_token {
+    if let Some(Task::Token { node }) = &settings.task {
         let root = open_root(&settings)?;
         let token = root.create_join_token(node)?;
         return print(&token.reveal());
