@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use nsm_api::connection::{
-    ConnectionEvent, ConnectionEventType, MonitorScopeSelector, PathSegment, State,
+    Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector, PathSegment, State,
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -36,6 +36,9 @@ pub enum Change {
 pub trait Sink: Send + Sync {
     /// The connection with this id (our own segment's) has changed.
     fn changed(&self, id: &str, change: Change);
+
+    /// The next hop shows the connection with this id as it has it now.
+    fn seen(&self, id: &str, connection: &Connection);
 }
 
 /// See the module.
@@ -244,21 +247,16 @@ impl Inner {
     }
 
     /// The connections of an event that have a segment of ours, by our id.
-    fn ours(&self, event: &ConnectionEvent) -> BTreeMap<String, State> {
+    fn ours<'a>(&self, event: &'a ConnectionEvent) -> BTreeMap<String, &'a Connection> {
         let mut ours = BTreeMap::new();
         for connection in event.connections.values() {
-            let state = match connection.state.as_known() {
-                _ if event.r#type == ConnectionEventType::DELETE => State::DOWN,
-                Some(state) => state,
-                None => State::UP,
-            };
             // One path may pass here twice: what is meant is where the peer stands, or one before.
             let index = connection.path.index as usize;
             for at in [index.checked_sub(1), Some(index)].into_iter().flatten() {
                 if let Some(segment) = connection.path.path_segments.get(at)
                     && segment.name == self.name
                 {
-                    ours.insert(segment.id.clone(), state);
+                    ours.insert(segment.id.clone(), connection);
                 }
             }
         }
@@ -266,11 +264,17 @@ impl Inner {
     }
 
     fn event(&self, stream: &Stream, event: &ConnectionEvent) {
-        for (id, state) in self.ours(event) {
-            match state {
+        let deleted = event.r#type == ConnectionEventType::DELETE;
+        for (id, connection) in self.ours(event) {
+            match connection.state.as_known().unwrap_or(State::UP) {
+                _ if deleted => self.tell(stream, &id, Change::Down),
                 State::DOWN => self.tell(stream, &id, Change::Down),
                 State::REFRESH_REQUESTED => self.tell(stream, &id, Change::Refresh),
-                State::UP | State::RESELECT_REQUESTED => {}
+                State::UP | State::RESELECT_REQUESTED => {
+                    if stream.ids().contains(&id) {
+                        self.sink.seen(&id, connection);
+                    }
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ pub use crate::call::Own;
 pub use authorize::Authorize;
 pub use clientinfo::{ClientInfo, Labelled};
 pub use connect::{Connect, Downstream};
-pub use monitor::{Monitor, Relay, Table};
+pub use monitor::{Monitor, Relay, Table, copy_metrics};
 pub use recvfd::{Held, RecvFd, inode, inodes};
 pub use timeout::Timeout;
 pub use trimpath::TrimPath;

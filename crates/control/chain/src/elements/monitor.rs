@@ -133,4 +133,31 @@ impl Sink for Relay {
         tracing::info!(id, ?change, "next hop");
         self.0.update(connection);
     }
+
+    fn seen(&self, id: &str, seen: &Connection) {
+        copy_metrics(self.0.as_ref(), id, seen);
+    }
+}
+
+/// What hops further on have counted is shown here as well.
+pub fn copy_metrics(table: &dyn Table, id: &str, seen: &Connection) {
+    let Some(mut known) = table.get(id) else {
+        return;
+    };
+    let mut changed = false;
+    let path = known.path.get_or_insert_default();
+    // What they have of the hops before them is older than what we have.
+    let further = path.index as usize + 1;
+    for segment in path.path_segments.iter_mut().skip(further) {
+        let counted = seen.path.path_segments.iter().find(|other| {
+            other.name == segment.name && other.id == segment.id && !other.metrics.is_empty()
+        });
+        if let Some(counted) = counted.filter(|counted| counted.metrics != segment.metrics) {
+            segment.metrics.clone_from(&counted.metrics);
+            changed = true;
+        }
+    }
+    if changed {
+        table.update(known);
+    }
 }

@@ -24,7 +24,7 @@ use nsm_chain::{
     Backoff, Blame, Call, Code, Connections, Element, Error, Hop, Next, Own, Target, Tasks,
     Transport,
     begin::Factory,
-    elements::Table,
+    elements::{Table, copy_metrics},
     follow::{Change, Follower, Sink},
 };
 use tokio::time::Instant;
@@ -67,6 +67,10 @@ struct Told(Arc<Healer>);
 impl Sink for Told {
     fn changed(&self, id: &str, change: Change) {
         self.0.changed(id, change);
+    }
+
+    fn seen(&self, id: &str, connection: &Connection) {
+        copy_metrics(self.0.table.as_ref(), id, connection);
     }
 }
 
