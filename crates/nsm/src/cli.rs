@@ -4,7 +4,7 @@ use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{config, roles};
+use crate::{config, roles, tools};
 
 /// Network Service Mesh: point-to-point layer 2/3 connections to named network services.
 #[derive(Debug, Parser)]
@@ -18,7 +18,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show a whole mesh on this machine: two nodes, a chain, a fault
-    Demo,
+    Demo(crate::demo::Settings),
+    /// Keep such a mesh standing, and look around in it
+    #[command(subcommand)]
+    Lab(crate::lab::Command),
     /// Run the built-in certificate authority: the root, a node's agent, or both in one
     Ca(roles::ca::Settings),
     /// Run the registry of a domain
@@ -33,11 +36,21 @@ enum Command {
     Client(roles::client::Settings),
     /// Connect to network services once, and end
     Init(roles::client::Settings),
+    /// Show what there is: services, endpoints, managers, forwarders, connections
+    Get(tools::get::Settings),
+    /// Show one connection hop by hop
+    Trace(tools::trace::Settings),
+    /// Make network services as files say
+    Apply(tools::apply::Settings),
+    /// Remove network services or endpoints
+    Delete(tools::delete::Settings),
+    /// Ask a role whether it serves, for probes
+    Health(tools::health::Settings),
 }
 
 /// Parses, runs, and turns what went wrong into one line.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
-    if arguments.get(1).is_some_and(|word| word == "demo")
+    if needs_a_lab(arguments)
         && let Err(error) = nsm_lab::enter()
     {
         let _nobody_reads = writeln!(std::io::stderr(), "nsm: {error}");
@@ -62,9 +75,20 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     }
 }
 
+/// Whether the command makes a lab, which a process enters before it has a thread.
+fn needs_a_lab(arguments: &[OsString]) -> bool {
+    let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    match words.next() {
+        Some("demo") => true,
+        Some("lab") => words.next() == Some("hold"),
+        Some(_) | None => false,
+    }
+}
+
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Demo => crate::demo::run(),
+        Command::Demo(settings) => crate::demo::run(&settings),
+        Command::Lab(command) => crate::lab::run(command),
         Command::Ca(settings) => serve(roles::ca::run(settings)),
         Command::Registry(settings) => serve(roles::registry::run(settings)),
         Command::Manager(settings) => serve(roles::manager::run(settings)),
@@ -72,6 +96,11 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Endpoint(settings) => serve(roles::endpoint::run(settings)),
         Command::Client(settings) => serve(roles::client::run(settings)),
         Command::Init(settings) => serve(roles::client::run_once(settings)),
+        Command::Get(settings) => serve(tools::get::run(settings)),
+        Command::Trace(settings) => serve(tools::trace::run(settings)),
+        Command::Apply(settings) => serve(tools::apply::run(settings)),
+        Command::Delete(settings) => serve(tools::delete::run(settings)),
+        Command::Health(settings) => serve(tools::health::run(settings)),
     }
 }
 

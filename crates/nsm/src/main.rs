@@ -5,10 +5,12 @@
 mod cli;
 mod config;
 mod demo;
+mod lab;
 mod logs;
 mod roles;
 mod shutdown;
 mod station;
+mod tools;
 
 use std::{ffi::OsString, process::ExitCode};
 

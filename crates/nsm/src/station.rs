@@ -180,7 +180,7 @@ impl Station {
 }
 
 /// The path below which operators' SPIFFE IDs are: they see every connection.
-const OPERATORS: &str = "/operator";
+pub(crate) const OPERATORS: &str = "/operator";
 
 /// Who may see a connection: an operator of our trust domain, and every hop of its path.
 fn visible(

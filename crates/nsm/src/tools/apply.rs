@@ -50,7 +50,10 @@ async fn apply(operator: &Operator, service: &NetworkService) -> anyhow::Result<
     let current = find(operator, &service.name)
         .await
         .context(operator.asking())?;
-    if current.as_ref().is_some_and(|current| same(service, current)) {
+    if current
+        .as_ref()
+        .is_some_and(|current| same(service, current))
+    {
         return Ok("unchanged");
     }
     let registered = operator
@@ -72,10 +75,7 @@ async fn apply(operator: &Operator, service: &NetworkService) -> anyhow::Result<
 }
 
 /// The service of this very name.
-pub(super) async fn find(
-    operator: &Operator,
-    name: &str,
-) -> Result<Option<NetworkService>, Error> {
+pub(super) async fn find(operator: &Operator, name: &str) -> Result<Option<NetworkService>, Error> {
     let found = operator
         .directory()
         .services(name, operator.deadline())

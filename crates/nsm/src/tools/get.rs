@@ -168,7 +168,10 @@ async fn endpoints(operator: &Operator, settings: &Settings) -> anyhow::Result<S
         What::Services | What::Endpoints | What::Connections => "endpoint",
     };
     found(all.len(), what, settings)?;
-    let shapes: Vec<Endpoint> = all.iter().map(|one| Endpoint::new(one, &managers)).collect();
+    let shapes: Vec<Endpoint> = all
+        .iter()
+        .map(|one| Endpoint::new(one, &managers))
+        .collect();
     if settings.output != Format::Table {
         return output::structured(&shapes, settings.output);
     }

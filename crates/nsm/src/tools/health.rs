@@ -43,6 +43,9 @@ fn local(url: EndpointUrl) -> EndpointUrl {
             let host = "localhost".to_owned();
             EndpointUrl::Tcp { host, port }
         }
-        url => url,
+        url @ (EndpointUrl::Tcp { .. }
+        | EndpointUrl::Unix(_)
+        | EndpointUrl::Inode(_)
+        | EndpointUrl::Other(_)) => url,
     }
 }

@@ -63,11 +63,8 @@ pub(crate) async fn ask(
             .filter(|one| local && EndpointUrl::parse(&one.url).is_local());
         for record in near {
             let deadline = operator.deadline();
-            let target = operator.directory().endpoint(&record.name, deadline).await;
-            let target = match target {
-                Ok(found) => operator.directory().target(&found, deadline).await,
-                Err(error) => Err(error),
-            };
+            // The answer that named it brought its socket along.
+            let target = operator.directory().target(record, deadline).await;
             let name = record.name.clone();
             hops.insert(format!("{name} {}", record.url), Hop { name, target });
         }
@@ -87,7 +84,10 @@ pub(crate) async fn ask(
             answer,
         }
     });
-    let mut told: Vec<Told> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+    let mut told: Vec<Told> = stream::iter(asked)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
     told.sort_by(|a, b| a.who.cmp(&b.who));
     told
 }

@@ -9,6 +9,6 @@ pub(crate) mod health;
 mod hops;
 mod manifest;
 mod operator;
-mod output;
+pub(crate) mod output;
 mod records;
 pub(crate) mod trace;

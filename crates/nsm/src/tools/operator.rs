@@ -71,8 +71,8 @@ pub(crate) struct Operator {
 impl Operator {
     /// Reads the settings, and waits for an identity.
     pub(crate) async fn start(connect: &Connect) -> anyhow::Result<Self> {
-        let registry = address(&connect.registry_url)
-            .map_err(|error| anyhow!("--registry-url: {error}"))?;
+        let registry =
+            address(&connect.registry_url).map_err(|error| anyhow!("--registry-url: {error}"))?;
         let manager = connect
             .manager
             .as_deref()

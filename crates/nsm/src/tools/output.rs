@@ -46,9 +46,7 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn structured(value: &impl Serialize, format: Format) -> anyhow::Result<String> {
     match format {
         Format::Yaml => serde_saphyr::to_string(value).context("writing YAML"),
-        Format::Json | Format::Table => {
-            serde_json::to_string_pretty(value).context("writing JSON")
-        }
+        Format::Json | Format::Table => serde_json::to_string_pretty(value).context("writing JSON"),
     }
 }
 
@@ -131,13 +129,10 @@ pub(crate) fn bytes(count: u64) -> String {
         (1_000_000, "MB"),
         (1_000, "kB"),
     ];
-    UNITS
-        .iter()
-        .find(|(unit, _)| count >= *unit)
-        .map_or_else(
-            || format!("{count} B"),
-            |(unit, name)| format!("{}.{} {name}", count / unit, count % unit / (unit / 10)),
-        )
+    UNITS.iter().find(|(unit, _)| count >= *unit).map_or_else(
+        || format!("{count} B"),
+        |(unit, name)| format!("{}.{} {name}", count / unit, count % unit / (unit / 10)),
+    )
 }
 
 #[cfg(test)]

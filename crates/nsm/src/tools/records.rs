@@ -187,8 +187,7 @@ impl Endpoint {
         ]
     }
 
-    pub(crate) const FORWARDER_HEADINGS: [&str; 5] =
-        ["NAME", "NODE", "LABELS", "EXPIRES", "OWNER"];
+    pub(crate) const FORWARDER_HEADINGS: [&str; 5] = ["NAME", "NODE", "LABELS", "EXPIRES", "OWNER"];
 
     fn left(&self, now: SystemTime) -> String {
         self.ends.map(|ends| until(ends, now)).unwrap_or_default()
