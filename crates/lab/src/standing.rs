@@ -44,6 +44,9 @@ pub struct State {
     pub holder: Holder,
     /// The first process of each cell, by name.
     pub cells: BTreeMap<String, Holder>,
+    /// More environment for commands that run in it.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
 }
 
 impl Holder {
@@ -80,6 +83,7 @@ impl State {
             root: lab.root().to_owned(),
             holder: Holder::of(std::process::id())?,
             cells: cells.collect::<Result<_, LabError>>()?,
+            env: BTreeMap::new(),
         })
     }
 
@@ -89,15 +93,7 @@ impl State {
     /// [`LabError::Invalid`] when a lab of this name stands already; [`LabError::File`].
     pub fn save(&self, name: &str) -> Result<PathBuf, LabError> {
         let path = path(name)?;
-        if path.parent() == Some(&own_folder()) {
-            let made = fs::DirBuilder::new().mode(0o700).create(own_folder());
-            if let Some(error) = made
-                .err()
-                .filter(|e| e.kind() != io::ErrorKind::AlreadyExists)
-            {
-                return Err(LabError::file("create folder", own_folder(), error));
-            }
-        }
+        make_own_folder(&path)?;
         check_own_folder(&path)?;
         if let Ok(other) = Self::load(name)
             && other.holder != self.holder
@@ -175,6 +171,7 @@ impl State {
             .map_err(|e| failed(e.into()))?;
         Command::new(program)
             .args(args)
+            .envs(&self.env)
             .current_dir("/")
             .status()
             .map_err(failed)
@@ -211,6 +208,11 @@ impl State {
     /// [`LabError::File`] when the file cannot be removed.
     pub fn forget(name: &str) -> Result<(), LabError> {
         remove(&path(name)?, |path| fs::remove_file(path))?;
+        // What a lab that failed wrote stays for who asks why.
+        let log = path(name)?.with_extension("log");
+        if fs::metadata(&log).is_ok_and(|found| found.len() == 0) {
+            remove(&log, |path| fs::remove_file(path))?;
+        }
         // Other labs' files keep it.
         let _ = fs::remove_dir(own_folder());
         Ok(())
@@ -280,6 +282,30 @@ fn path(name: &str) -> Result<PathBuf, LabError> {
         _ => own_folder(),
     };
     Ok(folder.join(format!("nsm-lab-{name}.json")))
+}
+
+/// Where the process that holds the lab `name` writes what goes wrong; its folder is made.
+///
+/// # Errors
+/// [`LabError::Invalid`] for a name that is none; [`LabError::File`].
+pub fn log_path(name: &str) -> Result<PathBuf, LabError> {
+    let path = path(name)?.with_extension("log");
+    make_own_folder(&path)?;
+    check_own_folder(&path)?;
+    Ok(path)
+}
+
+/// Makes the folder that this path is in, if it is this user's own.
+fn make_own_folder(path: &Path) -> Result<(), LabError> {
+    if path.parent() != Some(&own_folder()) {
+        return Ok(());
+    }
+    match fs::DirBuilder::new().mode(0o700).create(own_folder()) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(LabError::file("create folder", own_folder(), error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn own_folder() -> PathBuf {

@@ -1,66 +1,89 @@
 //! `nsm demo`: a mesh of two nodes on this machine, and its story.
 
-use std::time::Duration;
+mod counters;
+mod picture;
+mod report;
+mod story;
+mod teller;
 
-use anyhow::Context as _;
-use nsm_lab::{
-    Config, Lab, Run,
-    measure::ping,
-    mesh::{Mesh, MeshConfig},
-};
+use std::path::{Path, PathBuf};
 
-pub(crate) fn run() -> anyhow::Result<()> {
-    let lab = Lab::new(&Config::default()).context("preparing the lab")?;
-    let result = story(&lab);
-    if result.is_err() {
-        let _ = std::process::Command::new("cp")
-            .arg("-r")
-            .arg(lab.logs())
-            .arg("/tmp/last-logs")
-            .status();
-    }
-    lab.down();
-    result
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use nsm_lab::{Config, Interrupt, Lab};
+
+use report::{OUTAGE_MS_PROMISED, Report};
+
+/// Settings of `nsm demo`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Settings {
+    /// Write the figures to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Keep the logs of all roles in this folder, which must not be there yet
+    #[arg(long, value_name = "FOLDER")]
+    logs: Option<PathBuf>,
+    /// What they log: TRACE, DEBUG, INFO, WARN or ERROR
+    #[arg(long, default_value = "INFO")]
+    log_level: String,
 }
 
-fn story(lab: &Lab) -> anyhow::Result<()> {
-    let begin = std::time::Instant::now();
-    let mesh = Mesh::up(lab, &["node-1", "node-2"], MeshConfig::default())?;
-    eprintln!("mesh up in {:?}", begin.elapsed());
-    for (at, name) in [(0, "local"), (1, "remote")] {
-        let service = format!("svc-{name}");
-        let _nse = mesh.run(
-            mesh.node(at),
-            &format!("nse-{name}"),
-            Run::nsm(["endpoint"])
-                .env("NSM_SERVICE_NAMES", &service)
-                .env("NSM_LISTEN_ON", "unix:///run/nse/nse.sock")
-                .env("NSM_CIDR_PREFIX", "172.16.1.0/24"),
-            "Startup completed",
-        )?;
-        let begin = std::time::Instant::now();
-        let client = mesh.run(
-            mesh.node(0),
-            &format!("nsc-{name}"),
-            Run::nsm(["client"]).env("NSM_NETWORK_SERVICES", format!("kernel://{service}/nsm-1")),
-            "successfully connected",
-        )?;
-        eprintln!("{name}: client connected after {:?}", begin.elapsed());
-        let report = ping(
-            client.pod.cell(),
-            "172.16.1.0".parse()?,
-            5,
-            Duration::from_millis(20),
-        )?;
-        eprintln!("{report:?}");
-        client.process.stop(Duration::from_secs(5));
-        eprintln!(
-            "{}",
-            std::fs::read_to_string(&client.log)?
-                .lines()
-                .last()
-                .unwrap_or_default()
-        );
+/// Tells the story; nothing of it is left when it returns, whatever happened.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
+    if let Some(folder) = settings.report.as_deref().and_then(Path::parent) {
+        let there = folder.as_os_str().is_empty() || folder.is_dir();
+        ensure!(there, "--report: there is no folder {}", folder.display());
+    }
+    let interrupt = Interrupt::install()?;
+    let lab = Lab::new(&Config::default()).context("preparing the lab")?;
+    let (folder, wanted) = (lab.logs(), settings.logs.clone());
+    let mut report = Report::default();
+    let kept = move || wanted.map_or(Ok(()), |wanted| keep(&folder, &wanted));
+    lab.down_on(&interrupt);
+    let told = story::tell(&lab, &settings.log_level, &mut report);
+    let kept = kept();
+    report.left_behind = lab.down();
+    ended(&interrupt, told, &report)?;
+    kept?;
+    if let Some(path) = &settings.report {
+        report.write(path)?;
+    }
+    judged(&report)
+}
+
+/// Says how it ended: told to, failed, or as it should.
+fn ended(interrupt: &Interrupt, told: anyhow::Result<()>, report: &Report) -> anyhow::Result<()> {
+    teller::chapter("The end");
+    let left = &report.left_behind;
+    teller::step(
+        "processes, namespaces, links and files left behind",
+        &left.len().to_string(),
+    );
+    left.iter().for_each(|one| teller::remark(one));
+    if interrupt.raised() {
+        bail!("interrupted");
+    }
+    told
+}
+
+fn judged(report: &Report) -> anyhow::Result<()> {
+    let faults = report.faults();
+    if !faults.is_empty() {
+        bail!("not as it should be: {}", faults.join("; "));
+    }
+    if report.outage_ms > OUTAGE_MS_PROMISED {
+        teller::remark(&format!(
+            "the outage was longer than the {OUTAGE_MS_PROMISED:.0} ms that are promised"
+        ));
+    }
+    Ok(())
+}
+
+fn keep(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir(to).with_context(|| format!("--logs {}", to.display()))?;
+    for entry in std::fs::read_dir(from).context("--logs")? {
+        let entry = entry.context("--logs")?;
+        std::fs::copy(entry.path(), to.join(entry.file_name())).context("--logs")?;
     }
     Ok(())
 }
