@@ -2,12 +2,13 @@
 //!
 //! *What it does*: gives each item (a connection by its id, an endpoint by its name) one entry
 //! with a lock and a [`Store`], and runs what comes after it in the list under that lock.
-//! *Where it stands*: after `updatepath`, which decides the id; before whatever remembers things.
+//! *Where it stands*: after `updatepath`, which decides the id, and after `authorize`: a caller who
+//! has proved nothing neither waits for a turn nor ends an entry; before whatever remembers things.
 //! *What it promises*: a caller that gave up while it waited is not executed later; one that gives
 //! up while it is executed does not leave half of it done, since the rest runs in a task of its
-//! own; a first request that failed leaves nothing; a refresh that failed leaves what was.
+//! own; a first request that failed or panicked leaves nothing; a refresh that did leaves what was.
 //! *On Close*: goes on for an id that it does not know as well, so that a hop which was restarted
-//! still passes the Close on; the entry ends whatever happens further down.
+//! still passes the Close on; the entry ends whatever is answered further down.
 
 use std::{
     collections::HashMap,
@@ -76,8 +77,26 @@ impl<K: Kind> std::fmt::Debug for Factory<K> {
     }
 }
 
-/// A turn at an item: its table, a call with its store, its lock.
-type Turn<K> = (Arc<Table<K>>, Call, OwnedMutexGuard<State<K>>);
+/// A turn at an item: nobody else works on it until this is dropped. An item that is not
+/// established then is gone, whatever ended the turn: an answer, a panic, a caller that gave up.
+struct Turn<K: Kind> {
+    id: String,
+    table: Arc<Table<K>>,
+    store: Arc<Store>,
+    state: OwnedMutexGuard<State<K>>,
+}
+
+impl<K: Kind> Drop for Turn<K> {
+    fn drop(&mut self) {
+        if self.state.item.is_none() {
+            self.state.gone = true;
+            self.table.entries().remove(&self.id);
+        }
+    }
+}
+
+/// An entry, and the turn at it where it is new.
+type Found<K> = (Arc<Entry<K>>, Option<OwnedMutexGuard<State<K>>>);
 
 // === impl Begin ===
 
@@ -111,25 +130,34 @@ impl<K: Kind> Element<K> for Begin<K> {
                 format!("{} has an empty id or name", K::NAME),
             ));
         }
-        let (entry, guard) = self.0.enter(&id, call.deadline).await?;
-        let table = Arc::clone(&self.0);
+        let mut turn = self.0.enter(&id, call.deadline, MAX_ITEMS).await?;
         self.0
-            .detached(call, entry, move |mut inner| async move {
-                let answer = table.request(&id, &mut inner, request, &next, guard).await;
-                (inner, answer)
-            })
+            .detached(
+                &id,
+                call,
+                &turn.store.clone(),
+                move |mut inner| async move {
+                    let answer = turn.request(&mut inner, request, &next).await;
+                    (inner, answer)
+                },
+            )
             .await
     }
 
     async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
         let id = K::id(&item).to_owned();
-        let (entry, guard) = self.0.enter(&id, call.deadline).await?;
-        let table = Arc::clone(&self.0);
+        // It leaves again: a full table is no reason to keep anything.
+        let mut turn = self.0.enter(&id, call.deadline, usize::MAX).await?;
         self.0
-            .detached(call, entry, move |mut inner| async move {
-                let answer = table.close(&id, &mut inner, item, &next, guard).await;
-                (inner, answer)
-            })
+            .detached(
+                &id,
+                call,
+                &turn.store.clone(),
+                move |mut inner| async move {
+                    let answer = turn.close(&mut inner, item, &next).await;
+                    (inner, answer)
+                },
+            )
             .await
     }
 }
@@ -141,14 +169,15 @@ impl<K: Kind> Table<K> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn entry(&self, id: &str) -> Result<Arc<Entry<K>>, Error> {
+    /// The item's entry, and the turn at it where it is new.
+    fn entry(&self, id: &str, limit: usize) -> Result<Found<K>, Error> {
         let mut entries = self.entries();
         if let Some(entry) = entries.get(id) {
-            return Ok(Arc::clone(entry));
+            return Ok((Arc::clone(entry), None));
         }
-        if entries.len() >= MAX_ITEMS {
+        if entries.len() >= limit {
             let message = format!(
-                "{MAX_ITEMS} {}s are established here already: no more are taken",
+                "{limit} {}s are established here already: no more are taken",
                 K::NAME
             );
             return Err(Error::new(Code::ResourceExhausted, message));
@@ -161,37 +190,67 @@ impl<K: Kind> Table<K> {
             })),
             store: Arc::default(),
         });
+        let turn = Arc::clone(&entry.state).try_lock_owned().ok();
         entries.insert(id.to_owned(), Arc::clone(&entry));
-        Ok(entry)
+        Ok((entry, turn))
     }
 
     /// Waits for the item's turn, no longer than the caller does.
     async fn enter(
-        &self,
+        self: &Arc<Self>,
         id: &str,
         deadline: Instant,
-    ) -> Result<(Arc<Entry<K>>, OwnedMutexGuard<State<K>>), Error> {
+        limit: usize,
+    ) -> Result<Turn<K>, Error> {
         loop {
-            let entry = self.entry(id)?;
-            let turn = timeout_at(deadline, Arc::clone(&entry.state).lock_owned());
-            let guard = turn.await.map_err(|_| {
-                let message = format!(
-                    "{} {id}: an earlier request for it took all the time",
-                    K::NAME
-                );
-                Error::new(Code::DeadlineExceeded, message)
-            })?;
-            if !guard.gone {
-                return Ok((entry, guard));
+            let (entry, turn) = self.entry(id, limit)?;
+            let state = match turn {
+                Some(turn) => turn,
+                None => wait::<K>(&entry, id, deadline).await?,
+            };
+            if !state.gone {
+                return Ok(self.turn(id, &entry, state));
             }
+        }
+    }
+
+    /// Waits for the turn of an item that is here already; `None` when it is gone.
+    async fn enter_known(
+        self: &Arc<Self>,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Option<Turn<K>>, Error> {
+        loop {
+            let Some(entry) = self.entries().get(id).cloned() else {
+                return Ok(None);
+            };
+            let state = wait::<K>(&entry, id, deadline).await?;
+            if !state.gone {
+                return Ok(Some(self.turn(id, &entry, state)));
+            }
+        }
+    }
+
+    fn turn(
+        self: &Arc<Self>,
+        id: &str,
+        entry: &Entry<K>,
+        state: OwnedMutexGuard<State<K>>,
+    ) -> Turn<K> {
+        Turn {
+            id: id.to_owned(),
+            table: Arc::clone(self),
+            store: Arc::clone(&entry.store),
+            state,
         }
     }
 
     /// Runs the rest of the list in a task of its own, with the call lent to it.
     async fn detached<T, F, R>(
         &self,
+        id: &str,
         call: &mut Call,
-        entry: Arc<Entry<K>>,
+        store: &Arc<Store>,
         work: F,
     ) -> Result<T, Error>
     where
@@ -200,7 +259,7 @@ impl<K: Kind> Table<K> {
         R: Future<Output = (Call, Result<T, Error>)> + Send,
     {
         let mut inner = std::mem::replace(call, Call::local(call.deadline));
-        inner.store = Arc::clone(&entry.store);
+        inner.store = Arc::clone(store);
         let (send, receive) = oneshot::channel();
         self.tasks.finish(async move {
             let _caller_gave_up = send.send(work(inner).await);
@@ -208,55 +267,64 @@ impl<K: Kind> Table<K> {
         let (inner, answer) = receive.await.map_err(|_| {
             Error::new(
                 Code::Internal,
-                format!("{}: its handler panicked; see the log", K::NAME),
+                format!("{} {id}: its handler panicked; see the log", K::NAME),
             )
         })?;
         *call = inner;
         answer
     }
+}
 
+async fn wait<K: Kind>(
+    entry: &Entry<K>,
+    id: &str,
+    deadline: Instant,
+) -> Result<OwnedMutexGuard<State<K>>, Error> {
+    let turn = timeout_at(deadline, Arc::clone(&entry.state).lock_owned());
+    turn.await.map_err(|_| {
+        let message = format!(
+            "{} {id}: an earlier request for it took all the time",
+            K::NAME
+        );
+        Error::new(Code::DeadlineExceeded, message)
+    })
+}
+
+// === impl Turn ===
+
+impl<K: Kind> Turn<K> {
     async fn request(
-        self: &Arc<Self>,
-        id: &str,
+        &mut self,
         call: &mut Call,
         request: K::Request,
         next: &Next<K>,
-        mut state: OwnedMutexGuard<State<K>>,
     ) -> Result<K::Item, Error> {
         call.scratch.put(Factory {
-            id: id.to_owned(),
-            table: Arc::downgrade(self),
+            id: self.id.clone(),
+            table: Arc::downgrade(&self.table),
             next: next.clone(),
         });
-        let answer = next.request(call, request.clone()).await;
-        match &answer {
-            Ok(item) => {
-                state.item = Some((request, item.clone()));
-                state.own.clone_from(&call.own);
-            }
-            Err(_) if state.item.is_none() => self.leave(id, &mut state),
-            Err(_) => {}
-        }
+        let item = next.request(call, request.clone()).await?;
+        self.state.item = Some((request, item.clone()));
+        self.state.own.clone_from(&call.own);
+        Ok(item)
+    }
+
+    /// The item is known until its close has gone all the way: one that is broken off can be
+    /// tried again.
+    async fn close(&mut self, call: &mut Call, item: K::Item, next: &Next<K>) -> Result<(), Error> {
+        let known = self.state.item.as_ref().map(|(_, known)| known.clone());
+        let answer = next.close(call, known.unwrap_or(item)).await;
+        self.state.item = None;
         answer
     }
 
-    async fn close(
-        &self,
-        id: &str,
-        call: &mut Call,
-        item: K::Item,
-        next: &Next<K>,
-        mut state: OwnedMutexGuard<State<K>>,
-    ) -> Result<(), Error> {
-        let item = state.item.take().map_or(item, |(_, known)| known);
-        let answer = next.close(call, item).await;
-        self.leave(id, &mut state);
-        answer
-    }
-
-    fn leave(&self, id: &str, state: &mut State<K>) {
-        state.gone = true;
-        self.entries().remove(id);
+    /// A call of our own about the item.
+    fn call(&self, deadline: Instant) -> Call {
+        let mut call = Call::local(deadline);
+        call.store = Arc::clone(&self.store);
+        call.own.clone_from(&self.state.own);
+        call
     }
 }
 
@@ -281,15 +349,27 @@ impl<K: Kind> Factory<K> {
     /// # Errors
     /// Every failure on the way, joined.
     pub async fn close(&self, deadline: Instant) -> Result<(), Error> {
-        let Some((table, mut call, guard)) = self.enter(deadline).await? else {
+        self.close_if(deadline, || true).await
+    }
+
+    /// As [`Factory::close`], if that is still `wanted` when the item's turn has come: what was
+    /// done meanwhile may have changed it.
+    ///
+    /// # Errors
+    /// Every failure on the way, joined.
+    pub async fn close_if(
+        &self,
+        deadline: Instant,
+        wanted: impl FnOnce() -> bool + Send,
+    ) -> Result<(), Error> {
+        let Some(mut turn) = self.enter(deadline).await? else {
             return Ok(());
         };
-        let Some((_, item)) = guard.item.clone() else {
+        let Some((_, item)) = turn.state.item.clone().filter(|_| wanted()) else {
             return Ok(());
         };
-        table
-            .close(&self.id, &mut call, item, &self.next, guard)
-            .await
+        let mut call = turn.call(deadline);
+        turn.close(&mut call, item, &self.next).await
     }
 
     /// Waits until nobody works on the item, or it is gone.
@@ -310,33 +390,23 @@ impl<K: Kind> Factory<K> {
         deadline: Instant,
         change: impl FnOnce(&mut K::Request) + Send,
     ) -> Result<Option<K::Item>, Error> {
-        let Some((table, mut call, guard)) = self.enter(deadline).await? else {
+        let Some(mut turn) = self.enter(deadline).await? else {
             return Ok(None);
         };
-        let Some((request, item)) = &guard.item else {
+        let Some((request, item)) = &turn.state.item else {
             return Ok(None);
         };
         let mut request = K::renew(request, item);
         change(&mut request);
-        table
-            .request(&self.id, &mut call, request, &self.next, guard)
-            .await
-            .map(Some)
+        let mut call = turn.call(deadline);
+        turn.request(&mut call, request, &self.next).await.map(Some)
     }
 
     /// The item's turn, unless it is gone.
     async fn enter(&self, deadline: Instant) -> Result<Option<Turn<K>>, Error> {
-        let Some(table) = self.table.upgrade() else {
-            return Ok(None);
-        };
-        let known = table.entries().contains_key(&self.id);
-        if !known {
-            return Ok(None);
+        match self.table.upgrade() {
+            Some(table) => table.enter_known(&self.id, deadline).await,
+            None => Ok(None),
         }
-        let (entry, guard) = table.enter(&self.id, deadline).await?;
-        let mut call = Call::local(deadline);
-        call.store = Arc::clone(&entry.store);
-        call.own.clone_from(&guard.own);
-        Ok(Some((table, call, guard)))
     }
 }

@@ -145,12 +145,12 @@ fn list(
     Chain::new(vec![
         // Whose connection it is, by an id that only we could have given.
         Box::new(UpdatePath::new(&config.name, secret, tokens.own_id())),
-        // One at a time for each connection.
-        Box::new(Begin::new(tasks.clone())),
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens.clone())),
+        // One at a time for each connection.
+        Box::new(Begin::new(tasks.clone())),
         // What is not refreshed ends.
         Box::new(Timeout::new(tokens.clone(), tasks.clone())),
         // Whoever watches sees what became of it.

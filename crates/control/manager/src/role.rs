@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use nsm_chain::{
-    Chain, Connections, Endpoints, Services, Target, Tasks, Tokens,
+    Chain, Connections, Directory, Element, Endpoints, Services, Target, Tasks, Tokens, Transport,
     begin::Begin,
     elements::{
         Authorize, ClientInfo, Connect, Monitor, RecvFd, Relay, Table, Timeout, UpdatePath,
@@ -13,7 +13,6 @@ use nsm_chain::{
 };
 use nsm_model::ids::Secret;
 use nsm_registry::{chain, mirror::Mirror};
-use nsm_rpc::Transport;
 
 use crate::{
     Finder, Locals, View,
@@ -41,7 +40,7 @@ pub struct Parts {
     /// Makes and checks tokens.
     pub tokens: Arc<dyn Tokens>,
     /// Reaches next hops and the registry.
-    pub transport: Transport,
+    pub transport: nsm_rpc::Transport,
     /// Where the registry is.
     pub registry: Target,
     /// The copy of the registry.
@@ -77,36 +76,69 @@ impl Manager {
     pub fn new(config: &Config, parts: &Parts) -> Self {
         let locals = Arc::new(Locals::default());
         let view = View::new(parts.mirror.clone(), Arc::clone(&locals), &config.url);
+        let seams = Seams {
+            secret: parts.secret.clone(),
+            tokens: parts.tokens.clone(),
+            transport: Arc::new(parts.transport.clone()),
+            directory: Arc::new(view.clone()),
+            table: parts.table.clone(),
+            tasks: parts.tasks.clone(),
+        };
+        let registry = ToRegistry::new(parts.transport.clone(), parts.registry.clone());
         Self {
-            connections: connections(config, parts, &view),
-            services: services(parts),
-            endpoints: endpoints(config, parts, locals),
+            connections: connections(config, &seams),
+            services: services(&seams, Box::new(registry.clone())),
+            endpoints: endpoints(config, &seams, locals, Box::new(registry)),
             finder: Finder(view),
         }
     }
 }
 
+/// What the lists stand on: no wire, no clock, no registry of their own.
+#[derive(Clone)]
+pub struct Seams {
+    /// Derives connection ids.
+    pub secret: Secret,
+    /// Makes and checks tokens.
+    pub tokens: Arc<dyn Tokens>,
+    /// Reaches next hops.
+    pub transport: Arc<dyn Transport>,
+    /// What exists, as this node sees it.
+    pub directory: Arc<dyn Directory>,
+    /// What watchers see.
+    pub table: Arc<dyn Table>,
+    /// Owns what runs in the background.
+    pub tasks: Tasks,
+}
+
+impl std::fmt::Debug for Seams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seams")
+    }
+}
+
 /// Connections, in request order.
-fn connections(config: &Config, parts: &Parts, view: &View) -> Chain<Connections> {
-    let Parts {
+#[must_use]
+pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
+    let Seams {
         secret,
         tokens,
+        transport,
+        directory,
         table,
         tasks,
-        ..
-    } = parts.clone();
-    let transport: Arc<dyn nsm_chain::Transport> = Arc::new(parts.transport.clone());
+    } = seams.clone();
     let relay = Arc::new(Relay(Arc::clone(&table)));
     let follower = Follower::new(&config.name, Arc::clone(&transport), tasks.clone(), relay);
     Chain::new(vec![
         // Whose connection it is, by an id that only we could have given.
         Box::new(UpdatePath::new(&config.name, secret, tokens.own_id())),
-        // One at a time for each connection.
-        Box::new(Begin::new(tasks.clone())),
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens.clone())),
+        // One at a time for each connection.
+        Box::new(Begin::new(tasks.clone())),
         // What is not refreshed ends.
         Box::new(Timeout::new(tokens, tasks.clone())),
         // Whoever watches sees what became of it.
@@ -116,23 +148,16 @@ fn connections(config: &Config, parts: &Parts, view: &View) -> Chain<Connections
         // The namespaces that the mechanisms speak of: they go on to the forwarder.
         Box::new(RecvFd),
         // Which forwarder of this node.
-        Box::new(DiscoverForwarder::new(
-            Arc::new(view.clone()),
-            &config.forwarder_service,
-        )),
+        Box::new(DiscoverForwarder::new(directory, &config.forwarder_service)),
         // There.
         Box::new(Connect::new(transport, tasks)),
     ])
 }
 
-/// Registrations of services, in request order.
-fn services(parts: &Parts) -> Chain<Services> {
-    let Parts {
-        tokens,
-        transport,
-        registry,
-        ..
-    } = parts.clone();
+/// Registrations of services, in request order; `registry` is the last element.
+#[must_use]
+pub fn services(seams: &Seams, registry: Box<dyn Element<Services>>) -> Chain<Services> {
+    let tokens = seams.tokens.clone();
     Chain::new(vec![
         // Who registers: its segment and ours.
         Box::new(chain::UpdatePath::new(tokens.clone())),
@@ -141,19 +166,19 @@ fn services(parts: &Parts) -> Chain<Services> {
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens)),
         // There.
-        Box::new(ToRegistry::new(transport, registry)),
+        registry,
     ])
 }
 
-/// Registrations of endpoints and forwarders, in request order.
-fn endpoints(config: &Config, parts: &Parts, locals: Arc<Locals>) -> Chain<Endpoints> {
-    let Parts {
-        tokens,
-        transport,
-        registry,
-        tasks,
-        ..
-    } = parts.clone();
+/// Registrations of endpoints and forwarders, in request order; `registry` is the last element.
+#[must_use]
+pub fn endpoints(
+    config: &Config,
+    seams: &Seams,
+    locals: Arc<Locals>,
+    registry: Box<dyn Element<Endpoints>>,
+) -> Chain<Endpoints> {
+    let Seams { tokens, tasks, .. } = seams.clone();
     Chain::new(vec![
         // Who registers: its segment and ours.
         Box::new(chain::UpdatePath::new(tokens.clone())),
@@ -170,6 +195,6 @@ fn endpoints(config: &Config, parts: &Parts, locals: Arc<Locals>) -> Chain<Endpo
         // Others reach it through us.
         Box::new(LocalBypass::new(locals, &config.url)),
         // There.
-        Box::new(ToRegistry::new(transport, registry)),
+        registry,
     ])
 }

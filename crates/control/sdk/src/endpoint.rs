@@ -77,8 +77,6 @@ impl Endpoint {
                 // Name servers.
                 list.push(Box::new(DnsContext::new(dns)));
                 list.extend(more);
-                // Our namespace goes to the forwarder that called.
-                list.push(Box::new(SendFd::new(parts.namespace.clone())));
                 // An interface in it.
                 list.push(Box::new(Mechanisms::new(parts.namespace.clone(), false)));
             }
@@ -101,22 +99,25 @@ fn base(parts: &Parts) -> Vec<Box<dyn Element<Connections>>> {
         tokens,
         table,
         tasks,
+        namespace,
         ..
     } = parts.clone();
     vec![
         // Whose connection it is.
         Box::new(UpdatePath::new(name, secret, tokens.own_id())),
-        // One at a time for each connection.
-        Box::new(Begin::new(tasks.clone())),
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens.clone())),
+        // One at a time for each connection.
+        Box::new(Begin::new(tasks.clone())),
         // What is not refreshed ends.
         Box::new(Timeout::new(tokens, tasks)),
         // Whoever watches sees what became of it.
         Box::new(Monitor::last(table)),
-        // Descriptors that come with it.
+        // Our namespace goes to the forwarder that called, and on to the next one.
+        Box::new(SendFd::new(namespace)),
+        // Descriptors that come with it, other than our own.
         Box::new(RecvFd),
     ]
 }
@@ -137,8 +138,6 @@ fn passing(
         ..
     } = parts.clone();
     vec![
-        // Our namespace goes both ways: interfaces on either side are made in it.
-        Box::new(SendFd::new(namespace.clone())),
         // Towards whoever asked: an interface without addresses, a port of the bridge.
         Box::new(Mechanisms::new(namespace.clone(), true)),
         // What is lost behind us is replaced without the client's help.

@@ -4,7 +4,8 @@
 //! the path's segments up to our own: every token is a JWT, none has expired, each one's audience
 //! is the next one's subject, and the previous one is the caller's own, signed with the key of the
 //! certificate that it showed, meant for us.
-//! *Where it stands*: after `updatetoken`, which put both tokens there; nothing before it acts.
+//! *Where it stands*: after `updatetoken`, which put both tokens there; before `begin` and whatever
+//! else remembers or acts.
 //! *On Close*: the same but for expiry: what has expired may still be let go.
 
 use std::sync::Arc;

@@ -115,7 +115,9 @@ impl Element<Connections> for RecvFd {
                 );
                 return Err(Error::new(Code::InvalidArgument, message));
             }
-            for inode in inodes {
+            // A refresh speaks of what we answered: our own namespace need not come.
+            let own = Held::of(call);
+            for inode in inodes.into_iter().filter(|inode| own.get(*inode).is_none()) {
                 receive(call, &caller, inode, &request.connection.id).await?;
             }
         }

@@ -55,7 +55,10 @@ impl Timeout {
                 () = tokio::time::sleep(left) => {}
             }
             tracing::info!(?factory, "lease ended: closing");
-            if let Err(error) = factory.close(Instant::now() + CLOSE_PATIENCE).await {
+            // A refresh that had its turn when the lease ended has made another one.
+            let ended = || !stop.is_cancelled();
+            let deadline = Instant::now() + CLOSE_PATIENCE;
+            if let Err(error) = factory.close_if(deadline, ended).await {
                 tracing::warn!(?factory, %error, "closing after the lease ended");
             }
         });

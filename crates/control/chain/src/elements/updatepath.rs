@@ -3,7 +3,7 @@
 //! *What it does*: moves the path's index to our segment on the way down and back on the way up
 //! (sdk `pkg/networkservice/common/updatepath`). Our id is derived with a secret from who owns the
 //! connection, the id that it came with and our name, so that a retry is the same request and
-//! nobody else can name it.
+//! nobody else can name it: a caller whose path already stands at a segment of our name is refused.
 //! *Where it stands*: first in every list: everything after it speaks of our own segment's id.
 //! *On Close*: the same step, so that the same id comes out.
 
@@ -40,6 +40,7 @@ impl UpdatePath {
     fn step(&self, call: &mut Call, connection: &mut Connection) -> Result<Step, Error> {
         let key = self.key(call, connection)?;
         let id = connection.id.clone();
+        self.refuse_ours(call, connection)?;
         let path = connection.path.get_or_insert_default();
         let derive = |upstream: &str| derive_id(&self.secret, &key, upstream, &self.name);
         let step = path::advance(&id, path, &self.name, derive).map_err(|error| {
@@ -52,6 +53,23 @@ impl UpdatePath {
             index: step.index,
         });
         Ok(step)
+    }
+
+    /// A path that comes from outside stands at the caller's segment. One that stands at a segment
+    /// of our name would say our id for us, and that may be another client's connection.
+    fn refuse_ours(&self, call: &Call, connection: &Connection) -> Result<(), Error> {
+        let Some(caller) = &call.caller else {
+            return Ok(());
+        };
+        if path::own(&connection.path).is_none_or(|segment| segment.name != self.name) {
+            return Ok(());
+        }
+        let message = format!(
+            "connection {}: {} calls with path.index {} at a segment named {:?}, which is this hop's own name: give \
+             every hop a name of its own",
+            connection.id, caller.id, connection.path.index, self.name
+        );
+        Err(Error::new(Code::PermissionDenied, message))
     }
 
     /// The maker of a connection is the caller where the path has one segment, further on whoever
