@@ -163,7 +163,9 @@ impl Inner {
     /// Follows one peer until nothing goes through it any more.
     async fn run(&self, key: String, stream: Arc<Stream>, mut hop: Arc<dyn Hop>) {
         let mut resumed = false;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
+            let began = Instant::now();
             tokio::select! {
                 () = self.follow_one(&stream, hop.as_ref(), resumed) => {}
                 () = stream.emptied.notified() => if self.finished(&key, &stream) { return },
@@ -184,6 +186,12 @@ impl Inner {
                 }
             };
             resumed = true;
+            // A peer that is there and ends every stream must not be asked in a hot loop.
+            if began.elapsed() < RETRY.1 {
+                tokio::time::sleep(backoff.next_wait()).await;
+            } else {
+                backoff.reset();
+            }
         }
     }
 
