@@ -3,13 +3,13 @@
 //! *What it does*: sdk `pkg/registry/common/localbypass`: keeps the endpoint's own URL and socket,
 //! registers it further up with ours, and gives its own back in the answer.
 //! *Where it stands*: after `recvfd`; before `connect`.
-//! *On Close*: the endpoint is local no longer, whatever the registry says.
+//! *On Close*: the endpoint is local no longer, unless the registry says that it is not the caller's.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use nsm_api::registry::NetworkServiceEndpoint;
-use nsm_chain::{Call, Element, Endpoints, Error, Next};
+use nsm_chain::{Call, Code, Element, Endpoints, Error, Next};
 
 use super::recvfd::Socket;
 use crate::{Local, Locals};
@@ -67,7 +67,10 @@ impl Element<Endpoints> for LocalBypass {
         self.own_url.clone_into(&mut endpoint.url);
         let name = endpoint.name.clone();
         let closed = next.close(call, endpoint).await;
-        self.locals.remove(&name);
+        let foreign = matches!(&closed, Err(error) if error.code == Code::PermissionDenied);
+        if !foreign {
+            self.locals.remove(&name);
+        }
         closed
     }
 }
