@@ -10,6 +10,9 @@ use std::{
 use nsm_chain::{Code, Error};
 use nsm_model::mechanism::{Vni, VniPicker, vni_parity};
 
+/// The owner of a VNI of somebody else's device. No connection has this id: ours are UUIDs.
+const FOREIGN: &str = "somebody else's";
+
 /// Chooses VNIs for the endpoint's side of tunnels, and remembers whose each one is.
 #[derive(Debug, Default)]
 pub struct Vnis(Mutex<State>);
@@ -45,9 +48,22 @@ impl Vnis {
         Ok(vni)
     }
 
-    /// This VNI, chosen by a peer or found taken in the kernel, is that connection's.
+    /// This VNI, chosen by a peer, is that connection's, unless it is another's: then the kernel
+    /// will refuse it.
     pub fn claim(&self, id: &str, vni: Vni) {
-        self.state().used.insert(vni, id.to_owned());
+        self.state()
+            .used
+            .entry(vni)
+            .or_insert_with(|| id.to_owned());
+    }
+
+    /// The kernel refused this VNI to that connection: it belongs to a device that is none of its.
+    pub fn lose(&self, id: &str, vni: Vni) {
+        let mut state = self.state();
+        let owner = state.used.entry(vni).or_default();
+        if owner.is_empty() || owner == id {
+            FOREIGN.clone_into(owner);
+        }
     }
 
     /// The peer, or our own kernel, could not use this VNI: it is not chosen again for that peer.

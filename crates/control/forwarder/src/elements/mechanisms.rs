@@ -35,12 +35,10 @@ pub enum NearSide {
         /// Without addresses and routes.
         bare: bool,
     },
-    /// A tunnel from the caller's node. `chosen`: the VNI is ours to choose, and to choose again.
+    /// A tunnel from the caller's node.
     Vxlan {
-        /// Both ends.
+        /// Both ends; the VNI is ours to choose.
         tunnel: Tunnel,
-        /// Whether we chose the VNI in this call.
-        chosen: bool,
     },
 }
 
@@ -152,10 +150,7 @@ impl Mechanisms {
             vni,
         };
         Ok(Near {
-            side: NearSide::Vxlan {
-                tunnel,
-                chosen: kept.is_none(),
-            },
+            side: NearSide::Vxlan { tunnel },
             mechanism: mechanism.clone(),
         })
     }
@@ -198,7 +193,7 @@ impl Near {
                 said.name = Some(name.clone());
                 said.write(&mut mechanism);
             }
-            NearSide::Vxlan { tunnel, .. } => {
+            NearSide::Vxlan { tunnel } => {
                 let mut said = Vxlan::parse(&mechanism).map_err(internal)?;
                 said.dst_ip = Some(tunnel.local);
                 said.dst_port = Some(tunnel.port);
@@ -231,12 +226,16 @@ impl Element<Connections> for Mechanisms {
             .get::<Near>()
             .ok_or_else(|| Error::new(Code::Internal, "the near side was lost"))?;
         let mut connection = answer.inspect_err(|_| {
-            // A refresh that failed keeps its VNI: its packets flow.
-            if call.store.get::<Tunnel>().is_none() {
-                self.vnis.release(&id);
+            // A refresh that failed keeps its VNI, and that one alone: its packets flow.
+            match (call.store.get::<Tunnel>(), &near.side) {
+                (None, _) => self.vnis.release(&id),
+                (Some(known), NearSide::Vxlan { tunnel }) if known.vni != tunnel.vni => {
+                    self.vnis.release_one(&id, tunnel.vni);
+                }
+                (Some(_), _) => {}
             }
         })?;
-        if let NearSide::Vxlan { tunnel, .. } = near.side {
+        if let NearSide::Vxlan { tunnel } = near.side {
             let before = call.store.put(tunnel);
             if let Some(before) = before.filter(|before| before.vni != tunnel.vni) {
                 self.vnis.refuse(before.remote, before.vni);

@@ -15,7 +15,7 @@ use nsm_api::{
     connection::{Connection, Mechanism},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Call, Code, Connections, Element, Error, Next, Target};
+use nsm_chain::{Call, Code, Connections, Element, Error, Next, Target, elements::Downstream};
 use nsm_model::mechanism::{Kernel, Kind, Mtu, Payload, Vxlan, encrypted, overhead};
 
 /// What is allowed to leave this node, and how.
@@ -106,19 +106,23 @@ impl Element<Connections> for MechanismTranslation {
         let hop = target.to_string();
         let connection = request.connection.get_or_insert_default();
         request.mechanism_preferences = self.offer(connection, target.is_local())?;
+        let first = call.store.get::<Downstream>().is_none();
         let agreed = call.store.get::<Far>().filter(|far| far.target == hop);
         connection.mechanism = match agreed {
             Some(far) => MessageField::some(far.mechanism),
             None => MessageField::none(),
         };
         let answer = next.request(call, request).await?;
-        let mechanism = answer.mechanism.as_option().cloned().ok_or_else(|| {
+        let Some(mechanism) = answer.mechanism.as_option().cloned() else {
             let message = format!(
                 "connection {}: {hop} accepted it without a mechanism",
                 answer.id
             );
-            Error::new(Code::FailedPrecondition, message)
-        })?;
+            if first && let Err(also) = next.close(call, answer).await {
+                tracing::warn!(hop, %also, "closing what cannot be connected");
+            }
+            return Err(Error::new(Code::FailedPrecondition, message));
+        };
         let far = Far {
             mechanism,
             target: hop,

@@ -22,7 +22,7 @@ use nsm_chain::{
     elements::{Held, Own},
 };
 use nsm_model::{
-    mechanism::{Kernel as KernelMechanism, Kind, MechanismError, Vxlan},
+    mechanism::{Kernel as KernelMechanism, Kind, MechanismError, Vni, Vxlan},
     url::InodeUrl,
 };
 use nsm_plan::{KeyDigest, NetnsId, Plan, Side, cross_connect, diff};
@@ -146,8 +146,8 @@ impl Xconnect {
                 }
                 Err(KernelError::VniInUse(vni)) => {
                     tracing::info!(%vni, id = own.id, "VNI in use on this node: choosing another");
-                    self.vnis.claim("somebody else's", vni);
-                    if !self.choose_again(call, own, near)? {
+                    self.vnis.lose(&own.id, vni);
+                    if !self.choose_again(call, own, near, vni)? {
                         return Ok(Outcome::FarVni);
                     }
                 }
@@ -160,20 +160,25 @@ impl Xconnect {
         ))
     }
 
-    /// Another VNI where it is ours to choose.
-    fn choose_again(&self, call: &Call, own: &Own, mut near: Near) -> Result<bool, Error> {
-        let NearSide::Vxlan {
-            tunnel,
-            chosen: true,
-        } = near.side
-        else {
+    /// Another VNI where the near side's is the one that was refused: it is ours to choose, and a
+    /// caller that came with one learns the other by the answer.
+    fn choose_again(
+        &self,
+        call: &Call,
+        own: &Own,
+        mut near: Near,
+        refused: Vni,
+    ) -> Result<bool, Error> {
+        let NearSide::Vxlan { tunnel } = near.side else {
             return Ok(false);
         };
+        if tunnel.vni != refused {
+            return Ok(false);
+        }
         self.vnis.refuse(tunnel.remote, tunnel.vni);
         let vni = self.vnis.pick(&own.id, tunnel.remote, tunnel.local)?;
         near.side = NearSide::Vxlan {
             tunnel: Tunnel { vni, ..tunnel },
-            chosen: true,
         };
         call.scratch.put(near);
         Ok(true)
@@ -186,8 +191,11 @@ impl Xconnect {
             .map(|standing| standing.0)
             .unwrap_or_default();
         let standing = if call.store.take::<Broken>().is_some() {
+            if let Err(error) = self.kernel.undo(standing).await {
+                call.store.put(Broken);
+                return Err(error);
+            }
             call.store.take::<Standing>();
-            self.kernel.undo(standing).await?;
             Plan::default()
         } else {
             standing
