@@ -145,6 +145,8 @@ impl Healer {
                 .again(deadline, |request| prepare(request, reselect))
                 .await
             {
+                // It went down while it was asked for as it is.
+                Ok(_) if !reselect && self.wanted(id) == Some(Change::Down) => continue,
                 Ok(healed) => {
                     tracing::info!(
                         id,

@@ -15,7 +15,7 @@ use nsm_api::{
     connection::{Connection, Mechanism, State},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Call, Connections, Element, Error, Next, Own};
+use nsm_chain::{Call, Connections, Element, Error, Next, Own, elements::Downstream};
 use nsm_model::{ifname::IfName, mechanism::Kernel};
 
 use crate::Namespace;
@@ -109,6 +109,7 @@ impl Element<Connections> for Passthrough {
         let reselect = connection.state == State::RESELECT_REQUESTED;
         let labels = std::mem::replace(&mut connection.labels, self.labels.clone());
         let own_name = std::mem::take(&mut connection.network_service_endpoint_name);
+        let first = call.store.get::<Downstream>().is_none();
         let agreed = call.store.get::<Far>().filter(|_| !reselect);
         connection.mechanism = match agreed {
             Some(agreed) => {
@@ -137,7 +138,15 @@ impl Element<Connections> for Passthrough {
             near: Self::near_name(call, &service)?,
             far,
         };
-        self.joiner.join(joined).await?;
+        if let Err(error) = self.joiner.join(joined).await {
+            if first {
+                let id = answer.id.clone();
+                if let Err(also) = self.close(call, answer, next).await {
+                    tracing::warn!(id, %also, "closing what could not be joined");
+                }
+            }
+            return Err(error);
+        }
         Ok(answer)
     }
 

@@ -74,7 +74,7 @@ fn wait(connection: &Connection, now: SystemTime) -> Duration {
     let expiries = connection.path.path_segments.iter().filter_map(|segment| {
         let expires = segment.expires.as_option()?;
         let since = Duration::from_secs(u64::try_from(expires.seconds).ok()?);
-        (UNIX_EPOCH + since).duration_since(now).ok()
+        Some((UNIX_EPOCH + since).duration_since(now).unwrap_or_default())
     });
     expiries
         .min()
@@ -133,10 +133,17 @@ mod tests {
             (vec![600, 300, 900], 100),
             (vec![600], 200),
             (vec![1], 1),
+            // What has expired already is due at once.
+            (vec![600, -5], 1),
+            (vec![-5], 1),
             (vec![], 200),
         ] {
-            let segment = |life: &u64| PathSegment {
-                expires: MessageField::some(timestamp(now + Duration::from_secs(*life))),
+            let at = |life: i64| match u64::try_from(life) {
+                Ok(life) => now + Duration::from_secs(life),
+                Err(_) => now - Duration::from_secs(life.unsigned_abs()),
+            };
+            let segment = |life: &i64| PathSegment {
+                expires: MessageField::some(timestamp(at(*life))),
                 ..Default::default()
             };
             let path = Path {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
 use nsm_chain::{
     Call, Connections, Element, Error, Next,
-    elements::{Held, inode},
+    elements::{Downstream, Held, inode},
 };
 
 use crate::Namespace;
@@ -41,11 +41,19 @@ impl Element<Connections> for SendFd {
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
         Held::share(call, self.0.inode, self.0.descriptor.clone());
+        let first = call.store.get::<Downstream>().is_none();
         let connection = next.request(call, request).await?;
-        if let Some(caller) = &call.caller
-            && connection.mechanism.as_option().and_then(inode) == Some(self.0.inode)
-        {
-            caller.descriptors.send(self.0.descriptor.as_fd())?;
+        let wanted = connection.mechanism.as_option().and_then(inode) == Some(self.0.inode);
+        let Some(caller) = call.caller.clone().filter(|_| wanted) else {
+            return Ok(connection);
+        };
+        if let Err(error) = caller.descriptors.send(self.0.descriptor.as_fd()) {
+            let id = connection.id.clone();
+            // A refresh that failed keeps what was.
+            if first && let Err(also) = next.close(call, connection).await {
+                tracing::warn!(id, %also, "closing what cannot be connected");
+            }
+            return Err(error);
         }
         Ok(connection)
     }
