@@ -37,9 +37,9 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
     let mut broken: BTreeSet<&ResourceId> = BTreeSet::new();
     let mut undo = Vec::new();
     for entry in old.entries() {
-        let kept = wanted
-            .get(&entry.id)
-            .is_some_and(|next| next.resource == entry.resource || next.resource.overwrites());
+        let kept = wanted.get(&entry.id).is_some_and(|next| {
+            next.resource == entry.resource || next.resource.overwrites(&entry.resource)
+        });
         if !kept || entry.after.iter().any(|id| broken.contains(id)) {
             broken.insert(&entry.id);
             undo.push(entry.clone());

@@ -86,6 +86,24 @@ impl Link {
         }
     }
 
+    /// True where nothing but MTUs differs: those change while packets flow.
+    #[must_use]
+    pub fn resizes(&self, old: &Self) -> bool {
+        let resized = |old: &End, new: &End| End {
+            mtu: new.mtu,
+            ..old.clone()
+        };
+        match (self, old) {
+            (Self::Veth { far, near }, Self::Veth { far: f, near: n }) => {
+                resized(f, far) == *far && resized(n, near) == *near
+            }
+            (Self::Vxlan { end, tunnel }, Self::Vxlan { end: e, tunnel: t }) => {
+                resized(e, end) == *end && t == tunnel
+            }
+            (Self::Veth { .. } | Self::Vxlan { .. }, _) => false,
+        }
+    }
+
     /// The device's kind in the kernel's words.
     #[must_use]
     pub fn kind(&self) -> &'static str {

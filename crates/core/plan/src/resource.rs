@@ -162,12 +162,13 @@ impl Resource {
         }
     }
 
-    /// True where applying a changed version overwrites the old one in one step, without a gap.
+    /// True where applying this overwrites the old version in one step, without a gap.
     #[must_use]
-    pub fn overwrites(&self) -> bool {
-        match self {
-            Self::Route(_) | Self::Neighbour(_) | Self::Sysctl(_) => true,
-            Self::Link(_) | Self::Address(_) => false,
+    pub fn overwrites(&self, old: &Self) -> bool {
+        match (self, old) {
+            (Self::Link(new), Self::Link(old)) => new.resizes(old),
+            (Self::Route(_) | Self::Neighbour(_) | Self::Sysctl(_), _) => true,
+            (Self::Link(_) | Self::Address(_), _) => false,
         }
     }
 }

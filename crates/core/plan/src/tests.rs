@@ -158,7 +158,7 @@ impl Model {
             let new = (entry.resource.clone(), entry.after.clone());
             if let Some(old) = self.0.insert(entry.id.clone(), new.clone()) {
                 assert!(
-                    old == new || entry.resource.overwrites(),
+                    old == new || entry.resource.overwrites(&old.0),
                     "{:?} is not overwritten in place",
                     entry.id
                 );
@@ -216,6 +216,19 @@ fn any_plan_changes_into_any_other() {
             model.change(&undo(&new));
             assert_eq!(model, Model::default());
         }
+    }
+}
+
+#[test]
+fn another_mtu_takes_nothing_away() {
+    let mut smaller = client();
+    smaller.mtu = Mtu::new(1400).unwrap();
+    for other in [Side::Kernel(endpoint()), tunnel("192.0.2.2")] {
+        let old = plan(Side::Kernel(client()), other.clone());
+        let new = plan(Side::Kernel(smaller.clone()), other);
+        let changes = diff(&old, &new);
+        assert_eq!(changes.undo, Vec::new());
+        assert_eq!(changes.apply.len(), 1, "{:?}", changes.apply);
     }
 }
 
