@@ -1,6 +1,6 @@
 //! `nsm apply`: network services shall be as files say.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use nsm_api::registry::NetworkService;
 use nsm_chain::{Error, Registrar as _};
@@ -13,6 +13,7 @@ use super::{
 
 /// Settings of `nsm apply`.
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "nsm apply -f <FILE>... [OPTIONS]")]
 pub(crate) struct Settings {
     /// YAML file of network services, `-` for standard input; may be given several times
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
@@ -49,7 +50,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
 async fn apply(operator: &Operator, service: &NetworkService) -> anyhow::Result<&'static str> {
     let current = find(operator, &service.name)
         .await
-        .context(operator.asking())?;
+        .map_err(|error| operator.refused(error))?;
     if current
         .as_ref()
         .is_some_and(|current| same(service, current))

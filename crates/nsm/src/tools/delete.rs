@@ -1,6 +1,6 @@
 //! `nsm delete`: network services and endpoints go.
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::{Args, ValueEnum};
 use nsm_api::registry::NetworkServiceEndpoint;
 use nsm_chain::Registrar as _;
@@ -13,6 +13,7 @@ use super::{
 
 /// Settings of `nsm delete`.
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "nsm delete <service|endpoint> <NAME>...\n       nsm delete -f <FILE>")]
 pub(crate) struct Settings {
     /// What goes
     #[arg(value_enum, required_unless_present = "file", requires = "names")]
@@ -75,7 +76,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
 async fn service(operator: &Operator, name: &str) -> anyhow::Result<()> {
     let found = apply::find(operator, name)
         .await
-        .context(operator.asking())?;
+        .map_err(|error| operator.refused(error))?;
     let service =
         found.ok_or_else(|| anyhow!("is not registered: `nsm get services` lists what is"))?;
     let deadline = operator.deadline();

@@ -27,12 +27,13 @@ pub(crate) fn draw(trace: &Trace, now: SystemTime) -> String {
         let line = match next.and_then(|next| next.mechanism.as_ref()) {
             _ if next.is_none() => " ",
             Some(means) if means.remote => "┇",
-            Some(_) | None => "┃",
+            Some(_) => "┃",
+            None => "╎",
         };
-        let mark = match (hop.role, line) {
-            (Role::Manager, "┇") => "┇ ○ ".to_owned(),
-            (Role::Manager, _) => "┃ ○ ".to_owned(),
-            _ => "● ".to_owned(),
+        let mark = if hop.role == Role::Manager {
+            format!("{line} ○ ")
+        } else {
+            "● ".to_owned()
         };
         let (name, place) = (clean(&hop.name), place(hop));
         let name_wide = wide + 2 - mark.chars().count();
@@ -54,7 +55,8 @@ pub(crate) fn draw(trace: &Trace, now: SystemTime) -> String {
     }
     lines.push(String::new());
     lines.push(
-        "● packets pass   ○ manager: agreed on it   ┃ on one node   ┇ between nodes".to_owned(),
+        "● packets pass   ○ manager: agreed on it   ┃ on one node   ┇ between nodes   ╎ not told"
+            .to_owned(),
     );
     let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
     lines.join("\n")
@@ -101,7 +103,7 @@ fn details(trace: &Trace, hop: &Hop, index: usize, now: SystemTime) -> String {
 /// How packets travel, in one line.
 fn means(means: Option<&Means>) -> String {
     let Some(means) = means else {
-        return "(not told)".to_owned();
+        return String::new();
     };
     let value = |key: &str| means.parameters.get(key).map(|value| clean(value));
     let mut text = clean(&means.kind);

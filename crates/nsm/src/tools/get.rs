@@ -1,6 +1,6 @@
 //! `nsm get`: what there is in a registry domain.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -8,16 +8,17 @@ use nsm_api::registry::NetworkServiceEndpoint;
 use nsm_model::service::to_yaml;
 
 use super::{
-    connections::{self, Overview},
-    hops,
+    connections::{Flow, Overview, gather},
+    hops::{self, Told},
     operator::{Connect, Operator},
     output::{self, Format},
-    records::{Endpoint, Service, offers},
+    records::{Endpoint, Service, nodes, offers},
 };
 use crate::roles::manager::MANAGER_SERVICE;
 
 /// Settings of `nsm get`.
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "nsm get <WHAT> [NAME] [OPTIONS]")]
 pub(crate) struct Settings {
     /// What to show
     #[arg(value_enum)]
@@ -104,7 +105,7 @@ async fn services(operator: &Operator, settings: &Settings) -> anyhow::Result<St
     let mut found_services = directory
         .services("", deadline)
         .await
-        .context(operator.asking())?;
+        .map_err(|error| operator.refused(error))?;
     found_services.retain(|service| wanted(settings, &service.name));
     found_services.sort_by(|a, b| a.name.cmp(&b.name));
     found(found_services.len(), "service", settings)?;
@@ -137,21 +138,13 @@ pub(super) async fn all(operator: &Operator) -> anyhow::Result<Vec<NetworkServic
         .directory()
         .all_endpoints(operator.deadline())
         .await
-        .context(operator.asking())
-}
-
-/// Which manager has which URL.
-pub(super) fn managers(all: &[NetworkServiceEndpoint]) -> BTreeMap<String, String> {
-    all.iter()
-        .filter(|one| offers(one, MANAGER_SERVICE))
-        .map(|one| (one.url.clone(), one.name.clone()))
-        .collect()
+        .map_err(|error| operator.refused(error))
 }
 
 async fn endpoints(operator: &Operator, settings: &Settings) -> anyhow::Result<String> {
     let forwarders = &settings.forwarder_network_service_name;
     let mut all = all(operator).await?;
-    let managers = managers(&all);
+    let nodes = nodes(&all);
     all.retain(|one| {
         let (manager, forwarder) = (offers(one, MANAGER_SERVICE), offers(one, forwarders));
         let kind = match settings.what {
@@ -168,10 +161,7 @@ async fn endpoints(operator: &Operator, settings: &Settings) -> anyhow::Result<S
         What::Services | What::Endpoints | What::Connections => "endpoint",
     };
     found(all.len(), what, settings)?;
-    let shapes: Vec<Endpoint> = all
-        .iter()
-        .map(|one| Endpoint::new(one, &managers))
-        .collect();
+    let shapes: Vec<Endpoint> = all.iter().map(|one| Endpoint::new(one, &nodes)).collect();
     if settings.output != Format::Table {
         return output::structured(&shapes, settings.output);
     }
@@ -193,11 +183,11 @@ async fn endpoints(operator: &Operator, settings: &Settings) -> anyhow::Result<S
 }
 
 /// What every hop tells; who does not answer is named on standard error.
-pub(super) async fn flows(
+pub(super) async fn heard(
     operator: &Operator,
     all: &[NetworkServiceEndpoint],
     local: bool,
-) -> Vec<connections::Flow> {
+) -> Vec<Told> {
     let told = hops::ask(operator, all, local).await;
     if told.is_empty() {
         output::note("no manager is registered: nobody can tell of connections");
@@ -208,23 +198,29 @@ pub(super) async fn flows(
             operator.id()
         ));
     }
-    let mut heard = Vec::new();
-    for one in told {
-        match one.answer {
-            Ok(connections) => heard.extend(connections),
-            Err(error) => output::note(&format!(
-                "{}: {}; its connections are not shown",
+    for one in &told {
+        if let Err(error) = &one.answer {
+            output::note(&format!(
+                "the connections of {} are not shown: {}",
                 output::clean(&one.who),
                 output::clean(&error.message)
-            )),
+            ));
         }
     }
-    connections::gather(heard)
+    told
+}
+
+/// Connections as a whole, from what hops tell.
+pub(super) fn flows(told: Vec<Told>) -> Vec<Flow> {
+    gather(
+        told.into_iter()
+            .flat_map(|one| one.answer.unwrap_or_default()),
+    )
 }
 
 async fn connections(operator: &Operator, settings: &Settings) -> anyhow::Result<String> {
     let all = all(operator).await?;
-    let flows = flows(operator, &all, false).await;
+    let flows = flows(heard(operator, &all, false).await);
     let mut shapes: Vec<Overview> = flows.iter().map(Overview::new).collect();
     shapes.retain(|one| wanted(settings, &one.id));
     shapes.sort_by(|a, b| (&a.client, &a.id).cmp(&(&b.client, &b.id)));

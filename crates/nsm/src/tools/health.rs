@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_chain::Target;
 use nsm_model::url::EndpointUrl;
@@ -12,6 +12,7 @@ use crate::{roles::MANAGER_SOCKET, station::address};
 
 /// Settings of `nsm health`.
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "nsm health [ADDRESS] [OPTIONS]")]
 pub(crate) struct Settings {
     /// Where the role listens: unix:///path or tcp://host:port; of a list the first
     #[arg(env = "NSM_LISTEN_ON", default_value = MANAGER_SOCKET)]
@@ -30,7 +31,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let (transport, _workload) = settings.caller.connect().await?;
     let deadline = settings.caller.deadline();
     let hop = transport.hop(&Target::Url(url.clone()), deadline).await?;
-    nsm_rpc::health::check(&hop.peer, &settings.service, deadline).await?;
+    nsm_rpc::health::check(&hop.peer, &settings.service, deadline)
+        .await
+        .with_context(|| format!("asking {url} about service {:?}", settings.service))?;
     output::write(&format!("{url} serves as {}", hop.peer.peer().id))
 }
 

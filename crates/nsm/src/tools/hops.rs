@@ -31,13 +31,29 @@ pub(crate) struct Told {
     pub(crate) who: String,
     /// Its connections, or why there are none.
     pub(crate) answer: Result<Vec<Connection>, Error>,
+    /// It is the manager that we ask in place of the registry.
+    door: bool,
 }
 
-/// Whom to ask.
+impl Told {
+    /// The name of the manager that is asked in place of the registry, as its connections have it:
+    /// it shows everybody but itself.
+    pub(crate) fn door(&self) -> Option<&str> {
+        let one = self.answer.as_ref().ok()?.first().filter(|_| self.door)?;
+        let own = one.path.path_segments.get(one.path.index as usize)?;
+        Some(&own.name)
+    }
+}
+
+/// Whom to ask, and where.
 #[derive(Debug)]
-struct Hop {
-    name: String,
-    target: Result<Target, Error>,
+enum Hop {
+    /// At an address that its record has.
+    At(String, EndpointUrl),
+    /// The manager that we ask in place of the registry.
+    Door(EndpointUrl),
+    /// Through the socket that the manager passes on to whoever looks it up.
+    Through(NetworkServiceEndpoint),
 }
 
 /// Asks every manager of these records, and the one that is our door; with `local`, also what of
@@ -47,42 +63,31 @@ pub(crate) async fn ask(
     records: &[NetworkServiceEndpoint],
     local: bool,
 ) -> Vec<Told> {
-    let mut hops: BTreeMap<String, Hop> = BTreeMap::new();
-    for record in records.iter().filter(|one| offers(one, MANAGER_SERVICE)) {
-        let target = Ok(Target::Url(EndpointUrl::parse(&record.url)));
-        let name = record.name.clone();
-        hops.insert(record.url.clone(), Hop { name, target });
-    }
+    let managers = records.iter().filter(|one| offers(one, MANAGER_SERVICE));
+    let mut hops: Vec<Hop> = managers
+        .map(|one| Hop::At(one.name.clone(), EndpointUrl::parse(&one.url)))
+        .collect();
     if let Some(url) = &operator.manager {
-        hops.entry(url.to_string()).or_insert_with(|| Hop {
-            name: url.to_string(),
-            target: Ok(Target::Url(url.clone())),
-        });
+        hops.push(Hop::Door(url.clone()));
         let near = records
             .iter()
             .filter(|one| local && EndpointUrl::parse(&one.url).is_local());
-        for record in near {
-            let deadline = operator.deadline();
-            // The answer that named it brought its socket along.
-            let target = operator.directory().target(record, deadline).await;
-            let name = record.name.clone();
-            hops.insert(format!("{name} {}", record.url), Hop { name, target });
-        }
+        hops.extend(near.cloned().map(Hop::Through));
     }
-    let asked = hops.into_values().map(|hop| async move {
+    let asked = hops.into_iter().map(|hop| async move {
         let deadline = operator.deadline();
-        let listening = listen(operator, hop.target, deadline);
-        let answer = match timeout_at(deadline, listening).await {
+        let late = || Error::new(Code::DeadlineExceeded, "no answer in time (--timeout)");
+        let answer = match timeout_at(deadline, listen(operator, &hop, deadline)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::new(
-                Code::DeadlineExceeded,
-                "did not answer in time (--timeout)",
-            )),
+            Err(_) => Err(late()),
         };
-        Told {
-            who: hop.name,
-            answer,
-        }
+        let door = matches!(hop, Hop::Door(_));
+        let who = match hop {
+            Hop::At(name, _) => name,
+            Hop::Door(url) => url.to_string(),
+            Hop::Through(record) => record.name,
+        };
+        Told { who, answer, door }
     });
     let mut told: Vec<Told> = stream::iter(asked)
         .buffer_unordered(AT_ONCE)
@@ -95,10 +100,14 @@ pub(crate) async fn ask(
 /// The connections that a hop has now.
 async fn listen(
     operator: &Operator,
-    target: Result<Target, Error>,
+    hop: &Hop,
     deadline: Instant,
 ) -> Result<Vec<Connection>, Error> {
-    let hop = operator.transport.hop(&target?, deadline).await?;
+    let target = match hop {
+        Hop::At(_, url) | Hop::Door(url) => Target::Url(url.clone()),
+        Hop::Through(record) => operator.directory().target(record, deadline).await?,
+    };
+    let hop = operator.transport.hop(&target, deadline).await?;
     let selector = MonitorScopeSelector::default();
     let mut events = client::monitor(&hop.peer, &hop.tokens, selector, deadline).await?;
     let mut connections = BTreeMap::new();

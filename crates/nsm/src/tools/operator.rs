@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::anyhow;
 use clap::Args;
-use nsm_chain::{Target, Tasks};
-use nsm_identity::client::Workload;
+use nsm_chain::{Code, Error, Target, Tasks};
+use nsm_identity::client::{Workload, WorkloadError};
 use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
 use nsm_registry::remote::Remote;
 use nsm_rpc::{Pool, TokenSource, Transport};
@@ -97,12 +97,18 @@ impl Operator {
         Remote::new(self.transport.clone(), Target::Url(target.clone()))
     }
 
-    /// What an error says first when the directory could not be asked.
-    pub(crate) fn asking(&self) -> &'static str {
-        match self.manager {
-            Some(_) => "asking the manager (--manager)",
-            None => "asking the registry (--registry-url)",
+    /// Why the directory could not be asked, with the setting that leads there.
+    pub(crate) fn refused(&self, error: Error) -> anyhow::Error {
+        let (who, setting, url) = match &self.manager {
+            Some(url) => ("manager", "--manager", url),
+            None => ("registry", "--registry-url", &self.registry),
+        };
+        if error.code == Code::Unimplemented {
+            return anyhow!(
+                "asking the {who} ({setting}): {url} does not offer this: does another role listen there?"
+            );
         }
+        anyhow::Error::new(error).context(format!("asking the {who} ({setting})"))
     }
 
     /// When a call that begins now ends at the latest.
@@ -128,7 +134,15 @@ impl Caller {
             logs::start(level, logs::Format::Text)?;
         }
         let patience = IDENTITY_PATIENCE.min(self.timeout);
-        let workload = Workload::connect(&self.spiffe_endpoint_socket, patience).await?;
+        let connected = Workload::connect(&self.spiffe_endpoint_socket, patience).await;
+        let workload = connected.map_err(|error| {
+            // How long it was tried helps nobody who stands before it.
+            if let WorkloadError::Startup { last, .. } = error {
+                *last
+            } else {
+                error
+            }
+        })?;
         let source = workload.source();
         let pool = Pool::new(source.clone(), Tasks::new());
         let transport = Transport::new(pool, TokenSource::new(source));

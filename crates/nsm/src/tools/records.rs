@@ -10,6 +10,7 @@ use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
 use serde::Serialize;
 
 use super::output::{rfc3339, until};
+use crate::roles::manager::MANAGER_SERVICE;
 
 /// A network service.
 #[derive(Debug, Clone, Serialize)]
@@ -45,7 +46,7 @@ pub(crate) struct Endpoint {
     pub(crate) services: Vec<String>,
     /// By service.
     pub(crate) labels: BTreeMap<String, BTreeMap<String, String>>,
-    /// The node that it says it runs on, else the manager whose URL it has.
+    /// The node that it says it runs on, else the one of the manager whose URL it has.
     pub(crate) node: Option<String>,
     pub(crate) url: String,
     /// RFC 3339.
@@ -112,12 +113,26 @@ pub(crate) fn offers(endpoint: &NetworkServiceEndpoint, service: &str) -> bool {
         .any(|name| name == service)
 }
 
+/// Which node a URL leads to: whoever has it and says where it runs tells, else it is called after
+/// its manager.
+pub(crate) fn nodes(all: &[NetworkServiceEndpoint]) -> BTreeMap<String, String> {
+    let managers = all.iter().filter(|one| offers(one, MANAGER_SERVICE));
+    let mut nodes: BTreeMap<String, String> = managers
+        .map(|one| (one.url.clone(), one.name.clone()))
+        .collect();
+    for one in all {
+        let mut labels = one.network_service_labels.values();
+        let said = labels.find_map(|labels| labels.labels.get(NODE_LABEL));
+        if let (Some(node), Some(said)) = (nodes.get_mut(&one.url), said) {
+            node.clone_from(said);
+        }
+    }
+    nodes
+}
+
 impl Endpoint {
-    /// From the wire; `managers` tells which manager has which URL.
-    pub(crate) fn new(
-        endpoint: &NetworkServiceEndpoint,
-        managers: &BTreeMap<String, String>,
-    ) -> Self {
+    /// From the wire; `nodes` as [`nodes`] has them.
+    pub(crate) fn new(endpoint: &NetworkServiceEndpoint, nodes: &BTreeMap<String, String>) -> Self {
         let labels: BTreeMap<String, BTreeMap<String, String>> = endpoint
             .network_service_labels
             .iter()
@@ -126,7 +141,7 @@ impl Endpoint {
         let node = labels
             .values()
             .find_map(|labels| labels.get(NODE_LABEL))
-            .or_else(|| managers.get(&endpoint.url))
+            .or_else(|| nodes.get(&endpoint.url))
             .cloned();
         let ends = endpoint
             .expiration_time

@@ -8,21 +8,23 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use nsm_api::{connection::Mechanism, registry::NetworkServiceEndpoint};
-use nsm_model::mechanism::{Kind, is_remote};
+use nsm_model::mechanism::{Kind, is_remote, keys};
 use serde::Serialize;
 
 use super::{
     connections::{Addresses, Flow, ends, state},
     draw::draw,
-    get::{all, flows, managers},
+    get::{all, flows, heard},
+    hops::Told,
     operator::{Connect, Operator},
     output::{self, Format, rfc3339},
-    records::{Endpoint, offers},
+    records::{Endpoint, nodes, offers},
 };
 use crate::roles::manager::MANAGER_SERVICE;
 
 /// Settings of `nsm trace`.
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "nsm trace <CONNECTION> [OPTIONS]")]
 pub(crate) struct Settings {
     /// Its id, the id that any hop has for it, CLIENT/ID, the client's name, or how its id begins
     connection: String,
@@ -115,15 +117,29 @@ impl Means {
             parameters: mechanism.parameters.clone(),
         })
     }
+
+    /// From a metric of the wire, `TYPE/interface`, where no view tells.
+    fn named(metrics: &BTreeMap<String, String>, key: &str) -> Option<Self> {
+        let (kind, name) = metrics.get(key)?.split_once('/')?;
+        Some(Self {
+            kind: kind.to_owned(),
+            remote: is_remote(&Kind::parse(kind)),
+            parameters: BTreeMap::from([(keys::NAME.to_owned(), name.to_owned())]),
+        })
+    }
 }
 
-/// Runs `nsm trace`.
+/// Runs `nsm trace`: every hop is asked, since any may have the connection.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let operator = Operator::start(&settings.connect).await?;
     let all = all(&operator).await?;
-    let flows = flows(&operator, &all, true).await;
+    let told = heard(&operator, &all, true).await;
+    let mut known = Known::new(&all, &settings.forwarder_network_service_name);
+    for name in told.iter().filter_map(Told::door) {
+        known.manager(name);
+    }
+    let flows = flows(told);
     let flow = pick(&flows, &settings.connection)?;
-    let known = Known::new(&all, &settings.forwarder_network_service_name);
     let trace = Trace::new(flow, &known);
     output::write(&match settings.output {
         Format::Table => draw(&trace, SystemTime::now()),
@@ -188,11 +204,11 @@ pub(crate) struct Known {
 impl Known {
     /// From all endpoints of the domain.
     pub(crate) fn new(all: &[NetworkServiceEndpoint], forwarder_service: &str) -> Self {
-        let managers = managers(all);
+        let nodes = nodes(all);
         let mut known = Self::default();
         for record in all {
             let name = record.name.clone();
-            if let Some(node) = Endpoint::new(record, &managers).node {
+            if let Some(node) = Endpoint::new(record, &nodes).node {
                 known.nodes.insert(name.clone(), node);
             }
             let kind = if offers(record, MANAGER_SERVICE) {
@@ -205,6 +221,14 @@ impl Known {
             kind.insert(name);
         }
         known
+    }
+
+    /// A manager that does not list itself.
+    fn manager(&mut self, name: &str) {
+        self.managers.insert(name.to_owned());
+        self.nodes
+            .entry(name.to_owned())
+            .or_insert_with(|| name.to_owned());
     }
 
     fn role(&self, name: &str, index: usize, count: usize) -> Role {
@@ -255,7 +279,9 @@ fn hops(flow: &Flow, known: &Known) -> Vec<Hop> {
             mechanism = (before + 1..=index)
                 .rev()
                 .filter_map(|at| flow.view(at))
-                .find_map(|view| Means::of(&view.mechanism));
+                .find_map(|view| Means::of(&view.mechanism))
+                .or_else(|| Means::named(&metrics(flow, index), "client_interface"))
+                .or_else(|| Means::named(&metrics(flow, before), "server_interface"));
             before = index;
         }
         let until = ends(segment);

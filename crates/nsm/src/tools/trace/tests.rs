@@ -101,7 +101,7 @@ fn known() -> Known {
 const CHAIN: &str = "client nsmgr-1 \
      forwarder-1=client_rx_packets:14,client_rx_bytes:1250,client_tx_packets:12,client_tx_bytes:980,\
      server_rx_packets:12,server_rx_bytes:980,server_tx_packets:14,server_tx_bytes:1250,server_drops:3 \
-     firewall nsmgr-1 forwarder-1 nsmgr-2 forwarder-2 gateway-2";
+     firewall nsmgr-1 forwarder-1 nsmgr-2 forwarder-2=server_interface:KERNEL/vpn-9 gateway-2";
 
 fn chain() -> Vec<Flow> {
     gather([
@@ -135,24 +135,25 @@ fn a_chain_over_two_nodes() {
         client/client-0: vpn at gateway-2
         UP, payload ETHERNET, mtu 1446, expires in 9m50s
 
-        ● client         node-1   172.16.1.1/32  fd00::1/128  expires in 9m50s
+        ● client         node-1  172.16.1.1/32  fd00::1/128  expires in 9m50s
         ┃   KERNEL nsm-1
-        ┃ ○ nsmgr-1      node-1   expires in 9m51s
-        ● forwarder-1    nsmgr-1  expires in 9m52s
-        ┃     client  rx 14 packets 1.2 kB  tx 12 packets 980 B
-        ┃     server  rx 12 packets 980 B  tx 14 packets 1.2 kB  3 dropped
-        ┃   (not told)
-        ● firewall       node-1   expires in 9m53s
+        ┃ ○ nsmgr-1      node-1  expires in 9m51s
+        ● forwarder-1    node-1  expires in 9m52s
+        ╎     client  rx 14 packets 1.2 kB  tx 12 packets 980 B
+        ╎     server  rx 12 packets 980 B  tx 14 packets 1.2 kB  3 dropped
+        ╎
+        ● firewall       node-1  expires in 9m53s
         ┃   KERNEL vpn-7
-        ┃ ○ nsmgr-1      node-1   expires in 9m54s
-        ● forwarder-1    nsmgr-1  expires in 9m55s
+        ┃ ○ nsmgr-1      node-1  expires in 9m54s
+        ● forwarder-1    node-1  expires in 9m55s
         ┇   VXLAN vni 4711  10.0.0.1 > 10.0.0.2 port 4789
-        ┇ ○ nsmgr-2      node-2   expires in 9m56s
-        ● forwarder-2    node-2   expires in 9m57s
-        ┃   (not told)
-        ● gateway-2      node-2   172.16.1.0/32  expires in 9m58s
+        ┇ ○ nsmgr-2      node-2  expires in 9m56s
+        ● forwarder-2    node-2  expires in 9m57s
+        ┃   KERNEL vpn-9
+        ● gateway-2      node-2  172.16.1.0/32  expires in 9m58s
 
-        ● packets pass   ○ manager: agreed on it   ┃ on one node   ┇ between nodes"#]].assert_eq(&draw(&trace, now()));
+        ● packets pass   ○ manager: agreed on it   ┃ on one node   ┇ between nodes   ╎ not told"#]]
+    .assert_eq(&draw(&trace, now()));
 }
 
 #[test]
@@ -166,13 +167,14 @@ fn one_that_is_down_and_whose_endpoint_nobody_knows() {
         DOWN, payload ETHERNET, mtu 1446, expired
 
         ● client     node-1  172.16.1.1/32  fd00::1/128  expired
-        ┃   (not told)
-        ┃ ○ nsmgr-1  node-1  DOWN  expired
+        ╎
+        ╎ ○ nsmgr-1  node-1  DOWN  expired
         ● mystery    -       expires in 0s
-        ┃   (not told)
+        ╎
         ● ghost      -       172.16.1.0/32  expires in 1s
 
-        ● packets pass   ○ manager: agreed on it   ┃ on one node   ┇ between nodes"#]].assert_eq(&draw(&trace, late));
+        ● packets pass   ○ manager: agreed on it   ┃ on one node   ┇ between nodes   ╎ not told"#]]
+    .assert_eq(&draw(&trace, late));
 }
 
 #[test]
@@ -249,7 +251,7 @@ fn shape() {
               "name": "forwarder-1",
               "id": "forwarder-1-2",
               "role": "forwarder",
-              "node": "nsmgr-1",
+              "node": "node-1",
               "state": null,
               "expires": "2023-11-14T22:23:12Z",
               "mechanism": {
@@ -272,7 +274,8 @@ fn shape() {
               "metrics": {}
             }
           ]
-        }"#]].assert_eq(&output::structured(&trace, Format::Json).unwrap());
+        }"#]]
+    .assert_eq(&output::structured(&trace, Format::Json).unwrap());
 }
 
 #[test]
