@@ -35,6 +35,7 @@ pub struct Begin<K: Kind>(Arc<Table<K>>);
 struct Table<K: Kind> {
     entries: Mutex<HashMap<String, Arc<Entry<K>>>>,
     tasks: Tasks,
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -104,9 +105,16 @@ impl<K: Kind> Begin<K> {
     /// The element; `tasks` owns the work that goes on after a caller gave up.
     #[must_use]
     pub fn new(tasks: Tasks) -> Self {
+        Self::limited(tasks, MAX_ITEMS)
+    }
+
+    /// The element of a role that holds no more than `limit` items.
+    #[must_use]
+    pub fn limited(tasks: Tasks, limit: usize) -> Self {
         Self(Arc::new(Table {
             entries: Mutex::default(),
             tasks,
+            limit,
         }))
     }
 }
@@ -130,7 +138,7 @@ impl<K: Kind> Element<K> for Begin<K> {
                 format!("{} has an empty id or name", K::NAME),
             ));
         }
-        let mut turn = self.0.enter(&id, call.deadline, MAX_ITEMS).await?;
+        let mut turn = self.0.enter(&id, call.deadline, self.0.limit).await?;
         self.0
             .detached(
                 &id,

@@ -58,7 +58,11 @@ impl Authorize {
                 caller.id
             )));
         };
-        let proved = self.0.verify(&previous.token, &caller.certificate)?;
+        let proved = self.0.verify(&previous.token, &caller.certificate);
+        let proved = proved.map_err(|error| Error {
+            message: format!("{}: {}", caller.id, error.message),
+            ..error
+        })?;
         if proved.sub != caller.id.as_str() {
             return Err(denied(format!(
                 "{} sent a token of {}",

@@ -2,7 +2,7 @@
 //!
 //! *What it does*: sdk `pkg/networkservice/common/clienturl`.
 //! *Where it stands*: before `connect`.
-//! *On Close*: nothing; `connect` knows where the connection went.
+//! *On Close*: the same, so that what was asked for and never answered is closed as well.
 
 use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
@@ -34,5 +34,15 @@ impl Element<Connections> for ToManager {
     ) -> Result<Connection, Error> {
         call.scratch.put(self.0.clone());
         next.request(call, request).await
+    }
+
+    async fn close(
+        &self,
+        call: &mut Call,
+        connection: Connection,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        call.scratch.put(self.0.clone());
+        next.close(call, connection).await
     }
 }

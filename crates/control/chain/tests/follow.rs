@@ -1,0 +1,320 @@
+//! What next hops say of our connections, and what their silence means.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use nsm_api::{
+    connection::{Connection, MonitorScopeSelector, Path, PathSegment, State},
+    networkservice::NetworkServiceRequest,
+};
+use nsm_chain::{
+    Chain, Code, Descriptors, Error, Events, Hop, Target, Tasks, Transport,
+    elements::Table as _,
+    follow::{Change, Follower, Sink},
+};
+use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
+use nsm_test_support::{Clock, Keys, Pipe, Watched, Wire, spiffe};
+use tokio::time::{Instant, sleep};
+
+const URL: &str = "tcp://10.0.0.9:5001";
+
+/// What was told, with the milliseconds since the last look.
+struct Told(Mutex<(Instant, Vec<(u128, String, Change)>)>, AtomicUsize);
+
+impl Sink for Told {
+    fn changed(&self, id: &str, change: Change) {
+        let mut told = self.0.lock().unwrap();
+        let after = told.0.elapsed().as_millis();
+        told.1.push((after, id.to_owned(), change));
+    }
+
+    fn seen(&self, _: &str, _: &Connection) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Told {
+    fn take(&self) -> Vec<(u128, String, Change)> {
+        let mut told = self.0.lock().unwrap();
+        told.0 = Instant::now();
+        std::mem::take(&mut told.1)
+    }
+
+    fn changes(&self) -> Vec<(String, Change)> {
+        self.take()
+            .into_iter()
+            .map(|(_, id, change)| (id, change))
+            .collect()
+    }
+}
+
+struct World {
+    wire: Wire,
+    table: Arc<Watched>,
+    told: Arc<Told>,
+    follower: Follower,
+    transport: Arc<dyn Transport>,
+}
+
+fn target() -> Target {
+    Target::Url(EndpointUrl::parse(URL))
+}
+
+impl World {
+    async fn new() -> Self {
+        let (wire, table) = (Wire::default(), Arc::new(Watched::default()));
+        wire.attach(
+            URL,
+            spiffe("far"),
+            Chain::new(Vec::new()),
+            Some(table.clone()),
+        );
+        let transport = wire.transport(Keys::new("own", Clock::default()));
+        let told = Arc::new(Told(
+            Mutex::new((Instant::now(), Vec::new())),
+            AtomicUsize::new(0),
+        ));
+        let follower = Follower::new("own", transport.clone(), Tasks::new(), told.clone());
+        Self {
+            wire,
+            table,
+            told,
+            follower,
+            transport,
+        }
+    }
+
+    /// Follows these connections; `last`: the peer is their endpoint.
+    async fn follow(&self, ids: &[&str], last: bool) {
+        for id in ids {
+            self.table.update(connection(
+                &["client", "own", "far"],
+                &["c", id, &format!("far-{id}")],
+                2,
+            ));
+            let hop = self
+                .transport
+                .connect(&target(), Instant::now())
+                .await
+                .unwrap();
+            self.follower.follow(id, target(), hop, last);
+        }
+        ms(5).await;
+        self.told.take();
+    }
+}
+
+async fn ms(ms: u64) {
+    sleep(Duration::from_millis(ms)).await;
+}
+
+/// A connection as the hop at `index` has it.
+fn connection(names: &[&str], ids: &[&str], index: usize) -> Connection {
+    let segment = |(name, id): (&&str, &&str)| PathSegment {
+        name: (*name).to_owned(),
+        id: (*id).to_owned(),
+        ..Default::default()
+    };
+    let path = Path {
+        path_segments: names.iter().zip(ids).map(segment).collect(),
+        index: u32::try_from(index).unwrap(),
+        ..Default::default()
+    };
+    Connection {
+        id: ids[index].to_owned(),
+        path: buffa::MessageField::some(path),
+        ..Default::default()
+    }
+}
+
+fn down(mut connection: Connection) -> Connection {
+    connection.state = State::DOWN.into();
+    connection
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_lost_takes_its_connections_down_at_once() {
+    let world = World::new().await;
+    world.follow(&["a", "b"], true).await;
+    world.wire.cut(URL);
+    ms(1).await;
+    let told = world.told.take();
+    assert_eq!(
+        told.iter()
+            .map(|(_, id, change)| (id.as_str(), *change))
+            .collect::<Vec<_>>(),
+        [("a", Change::Down), ("b", Change::Down)]
+    );
+    // Nobody is asked for it any more, and another stream is begun for the next one.
+    ms(10_000).await;
+    assert_eq!(world.told.take(), []);
+    world.wire.mend(URL);
+    world.follow(&["a"], true).await;
+    world.table.delete("far-a");
+    ms(1).await;
+    assert_eq!(world.told.changes(), [("a".to_owned(), Change::Down)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_is_lost_is_waited_for() {
+    let world = World::new().await;
+    world.follow(&["a"], false).await;
+    world.wire.cut(URL);
+    ms(990).await;
+    assert_eq!(world.told.changes(), []);
+    ms(20_000).await;
+    assert_eq!(
+        world.told.changes(),
+        [("a".to_owned(), Change::Refresh)],
+        "once"
+    );
+    // Back, and it knows nothing of the connection.
+    world.table.delete("far-a");
+    world.wire.mend(URL);
+    ms(2_000).await;
+    assert_eq!(world.told.changes(), [("a".to_owned(), Change::Refresh)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_comes_back_in_time_is_no_news() {
+    for knows in [true, false] {
+        let world = World::new().await;
+        world.follow(&["a"], false).await;
+        world.wire.cut(URL);
+        if !knows {
+            world.table.delete("far-a");
+        }
+        ms(300).await;
+        world.wire.mend(URL);
+        ms(5_000).await;
+        let expected: &[_] = if knows {
+            &[]
+        } else {
+            &[("a".to_owned(), Change::Refresh)]
+        };
+        assert_eq!(
+            world.told.changes(),
+            expected,
+            "it knows the connection: {knows}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_next_hop_says_is_told() {
+    let world = World::new().await;
+    world.follow(&["a", "b"], false).await;
+    let one = connection(&["client", "own", "far"], &["c", "a", "far-a"], 2);
+    let mut refresh = one.clone();
+    refresh.state = State::REFRESH_REQUESTED.into();
+    let seen = world.told.1.load(Ordering::SeqCst);
+    for event in [one.clone(), down(one.clone()), refresh] {
+        world.table.update(event);
+        ms(1).await;
+    }
+    world.table.delete("far-a");
+    ms(1).await;
+    let expected =
+        [Change::Down, Change::Refresh, Change::Down].map(|change| ("a".to_owned(), change));
+    assert_eq!(world.told.changes(), expected);
+    assert_eq!(
+        world.told.1.load(Ordering::SeqCst),
+        seen + 1,
+        "what is up is shown"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_passes_here_twice_touches_the_right_segment() {
+    let names = ["client", "own", "far", "firewall", "own", "far"];
+    let ids = ["c", "first", "far-1", "fw", "second", "far-2"];
+    // Where the peer stands, and as some peers say it: one before, at our own segment.
+    for (index, id) in [(2, "first"), (1, "first"), (5, "second"), (4, "second")] {
+        let world = World::new().await;
+        world.follow(&["first", "second"], false).await;
+        world.table.update(down(connection(&names, &ids, index)));
+        ms(1).await;
+        assert_eq!(
+            world.told.changes(),
+            [(id.to_owned(), Change::Down)],
+            "index {index}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_is_followed_no_longer() {
+    let world = World::new().await;
+    world.follow(&["a", "b"], false).await;
+    assert_eq!(world.table.watchers(), 1, "one stream a peer");
+    world.follower.forget("a");
+    world.table.delete("far-a");
+    ms(1).await;
+    assert_eq!((world.told.changes(), world.table.watchers()), (vec![], 1));
+    world.follower.forget("b");
+    ms(1).await;
+    assert_eq!(world.table.watchers(), 0);
+    world.wire.cut(URL);
+    ms(5_000).await;
+    assert_eq!(world.told.changes(), []);
+}
+
+/// A peer that is there and ends every stream.
+#[derive(Clone)]
+struct Curt(Arc<AtomicUsize>, SpiffeId, Arc<Pipe>);
+
+#[async_trait]
+impl Transport for Curt {
+    async fn connect(&self, _: &Target, _: Instant) -> Result<Arc<dyn Hop>, Error> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Hop for Curt {
+    fn peer(&self) -> &SpiffeId {
+        &self.1
+    }
+
+    async fn request(&self, _: NetworkServiceRequest, _: Instant) -> Result<Connection, Error> {
+        Err(Error::new(Code::Unimplemented, "nobody asks"))
+    }
+
+    async fn close(&self, _: Connection, _: Instant) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn monitor(&self, _: MonitorScopeSelector) -> Result<Events, Error> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(futures_util::stream::empty().boxed())
+    }
+
+    fn descriptors(&self) -> &dyn Descriptors {
+        self.2.as_ref()
+    }
+
+    async fn lost(&self) {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_ends_every_stream_is_not_asked_in_a_hot_loop() {
+    let curt = Curt(Arc::default(), spiffe("far"), Arc::default());
+    let told = Arc::new(Told(
+        Mutex::new((Instant::now(), Vec::new())),
+        AtomicUsize::new(0),
+    ));
+    let follower = Follower::new("own", Arc::new(curt.clone()), Tasks::new(), told);
+    follower.follow("a", target(), Arc::new(curt.clone()), false);
+    ms(10_000).await;
+    let asked = curt.0.load(Ordering::SeqCst);
+    assert!((5..60).contains(&asked), "asked {asked} times in 10 s");
+}

@@ -1,0 +1,115 @@
+//! A role's table of connections, and the streams of whoever watches it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::{StreamExt as _, stream};
+use nsm_api::connection::{Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector};
+use nsm_chain::{Events, elements::Table};
+use tokio::sync::broadcast;
+
+/// Events that one watcher may be behind: more than any test makes.
+const QUEUE: usize = 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Watched {
+    connections: Mutex<BTreeMap<String, Connection>>,
+    events: broadcast::Sender<ConnectionEvent>,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self {
+            connections: Mutex::default(),
+            events: broadcast::channel(QUEUE).0,
+        }
+    }
+}
+
+fn event(kind: ConnectionEventType, connections: Vec<Connection>) -> ConnectionEvent {
+    ConnectionEvent {
+        r#type: kind.into(),
+        connections: connections
+            .into_iter()
+            .map(|one| (one.id.clone(), one))
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn wanted(connection: &Connection, selector: &MonitorScopeSelector) -> bool {
+    let Some(wanted) = selector.path_segments.first() else {
+        return true;
+    };
+    let path = &connection.path.path_segments;
+    path.iter().any(|segment| segment.name == wanted.name)
+}
+
+impl Watched {
+    fn connections(&self) -> MutexGuard<'_, BTreeMap<String, Connection>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every connection.
+    #[must_use]
+    pub fn all(&self) -> Vec<Connection> {
+        self.connections().values().cloned().collect()
+    }
+
+    /// How many watch.
+    #[must_use]
+    pub fn watchers(&self) -> usize {
+        self.events.receiver_count()
+    }
+
+    /// The stream of a watcher: the state first, then what changes.
+    #[must_use]
+    pub fn stream(&self, selector: MonitorScopeSelector) -> Events {
+        let connections = self.connections();
+        let now = connections.values().filter(|one| wanted(one, &selector));
+        let first = event(
+            ConnectionEventType::INITIAL_STATE_TRANSFER,
+            now.cloned().collect(),
+        );
+        let receiver = self.events.subscribe();
+        drop(connections);
+        let rest = stream::unfold((receiver, selector), |(mut receiver, selector)| async {
+            loop {
+                let mut next = receiver.recv().await.ok()?;
+                next.connections.retain(|_, one| wanted(one, &selector));
+                if !next.connections.is_empty() {
+                    return Some((Ok(next), (receiver, selector)));
+                }
+            }
+        });
+        stream::iter([Ok(first)]).chain(rest).boxed()
+    }
+}
+
+impl Table for Watched {
+    fn update(&self, connection: Connection) {
+        let mut connections = self.connections();
+        connections.insert(connection.id.clone(), connection.clone());
+        let _nobody_watches = self
+            .events
+            .send(event(ConnectionEventType::UPDATE, vec![connection]));
+    }
+
+    fn delete(&self, id: &str) {
+        let mut connections = self.connections();
+        if let Some(connection) = connections.remove(id) {
+            let _nobody_watches = self
+                .events
+                .send(event(ConnectionEventType::DELETE, vec![connection]));
+        }
+    }
+
+    fn get(&self, id: &str) -> Option<Connection> {
+        self.connections().get(id).cloned()
+    }
+}
