@@ -67,7 +67,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         Err(error) => Err(error),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _nobody_reads = writeln!(std::io::stderr(), "nsm: {error:#}");
             ExitCode::FAILURE
@@ -85,10 +85,10 @@ fn needs_a_lab(arguments: &[OsString]) -> bool {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
         Command::Demo(settings) => crate::demo::run(&settings),
-        Command::Lab(command) => crate::lab::run(command),
+        Command::Lab(command) => return crate::lab::run(command),
         Command::Ca(settings) => serve(roles::ca::run(settings)),
         Command::Registry(settings) => serve(roles::registry::run(settings)),
         Command::Manager(settings) => serve(roles::manager::run(settings)),
@@ -101,7 +101,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Apply(settings) => serve(tools::apply::run(settings)),
         Command::Delete(settings) => serve(tools::delete::run(settings)),
         Command::Health(settings) => serve(tools::health::run(settings)),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs a role on a runtime of its own.

@@ -23,7 +23,11 @@ pub(crate) fn filtered(cell: &Cell, denying: &[usize]) -> anyhow::Result<Filtere
             Subject::Replies => false,
             Subject::Default => true,
         };
-        *(if denied { &mut sum.dropped } else { &mut sum.passed }) += counter.packets;
+        *(if denied {
+            &mut sum.dropped
+        } else {
+            &mut sum.passed
+        }) += counter.packets;
     }
     Ok(sum)
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut report = Report::default();
     let kept = move || wanted.map_or(Ok(()), |wanted| keep(&folder, &wanted));
     lab.down_on(&interrupt);
-    let told = story::tell(&lab, &settings.log_level, &mut report);
+    let told = story::tell(&lab, &interrupt, &settings.log_level, &mut report);
     let kept = kept();
     report.left_behind = lab.down();
     ended(&interrupt, told, &report)?;

@@ -55,7 +55,11 @@ pub(crate) fn draw(stations: &[Station]) -> [String; 5] {
         if let Some(end) = frame.last().filter(|_| !last) {
             let link = link(end);
             for (row, text) in rows.iter_mut().enumerate() {
-                *text += &if row == 2 { link.clone() } else { " ".repeat(link.len()) };
+                *text += &if row == 2 {
+                    link.clone()
+                } else {
+                    " ".repeat(link.len())
+                };
             }
         }
     }
@@ -101,15 +105,27 @@ mod tests {
 
     #[test]
     fn one_node_and_two() {
-        let near = "client manager-node-1 forwarder-node-1 firewall manager-node-1 forwarder-node-1";
+        let near =
+            "client manager-node-1 forwarder-node-1 firewall manager-node-1 forwarder-node-1";
         let rows = [
             (
                 format!("{near} gateway-1"),
                 "\
-+- node-1 -----------------------------------------------+
-|  +--------+          +----------+          +-----------+  |",
++- node-1 --------------------------------------------------+
+|  +--------+          +----------+          +-----------+  |
+|  | client |-- veth --| firewall |-- veth --| gateway-1 |  |
+|  +--------+          +----------+          +-----------+  |
++-----------------------------------------------------------+",
             ),
-            (format!("{near} manager-node-2 forwarder-node-2 gateway-2"), ""),
+            (
+                format!("{near} manager-node-2 forwarder-node-2 gateway-2"),
+                "\
++- node-1 ---------------------------+           +- node-2 --------+
+|  +--------+          +----------+  |           |  +-----------+  |
+|  | client |-- veth --| firewall |--+-- VXLAN --+--| gateway-2 |  |
+|  +--------+          +----------+  |           |  +-----------+  |
++------------------------------------+           +-----------------+",
+            ),
         ];
         for (hops, expected) in rows {
             assert_eq!(picture(&hops), expected);

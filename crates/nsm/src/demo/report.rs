@@ -67,7 +67,10 @@ impl Report {
                 "the port that the firewall denies is open".to_owned(),
             ),
         ];
-        let left = self.left_behind.iter().map(|one| format!("left behind: {one}"));
+        let left = self
+            .left_behind
+            .iter()
+            .map(|one| format!("left behind: {one}"));
         rows.into_iter()
             .filter_map(|(wrong, text)| wrong.then_some(text))
             .chain(left)
@@ -93,10 +96,7 @@ mod tests {
                 |one| one.lost_before_fault = 3,
                 &["3 datagrams lost before the fault"],
             ),
-            (
-                |one| one.outage_ms = 1000.6,
-                &["1001 ms without an answer"],
-            ),
+            (|one| one.outage_ms = 1000.6, &["1001 ms without an answer"]),
             (
                 |one| one.allowed_port_open = false,
                 &["the port that the firewall allows is closed"],

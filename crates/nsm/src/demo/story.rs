@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use nsm_lab::{
-    Lab,
+    Interrupt, Lab,
     measure::{FlowReport, RATE, UdpFlow, ping, port_open, tcp_throughput},
 };
 
@@ -28,6 +28,8 @@ const PORT_PATIENCE: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(1);
 /// The flow after its return, so that what is lost then is seen as well.
 const AFTER: Duration = Duration::from_secs(1);
+/// How often a pause looks whether it should end.
+const LOOK: Duration = Duration::from_millis(10);
 /// Answers under way when the fault comes.
 const ROUND_TRIP: Duration = Duration::from_millis(5);
 /// No return in this time is a failure.
@@ -38,13 +40,20 @@ const DENYING: &[usize] = &[3];
 const CLIENT: &str = "client";
 
 /// Tells it, and fills the report.
-pub(super) fn tell(lab: &Lab, log_level: &str, report: &mut Report) -> anyhow::Result<()> {
-    teller::remark("Every role below is a process of its own, with an identity and namespaces.");
+pub(super) fn tell(
+    lab: &Lab,
+    interrupt: &Interrupt,
+    log_level: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    teller::remark(
+        "A network service mesh on this machine, in namespaces of its own. Every role is a\n  process with an identity of its own. Ctrl-C ends it at any time and leaves nothing.",
+    );
     let mut stage = mesh(lab, log_level)?;
     plain(&mut stage, report)?;
     let connected = chain(&mut stage, report)?;
     traffic(&stage, &connected, report)?;
-    fault(&stage, &connected, report)
+    fault(&stage, interrupt, &connected, report)
 }
 
 fn mesh(lab: &Lab, log_level: &str) -> anyhow::Result<Stage> {
@@ -52,7 +61,7 @@ fn mesh(lab: &Lab, log_level: &str) -> anyhow::Result<Stage> {
     let began = Instant::now();
     let stage = Stage::up(lab, 2, log_level)?;
     teller::step(
-        "registry; on each node an identity agent, a manager, a forwarder",
+        "registry; per node identity agent, manager, forwarder",
         &since(began),
     );
     Ok(stage)
@@ -69,7 +78,10 @@ fn plain(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
         let echo = ping(stage.cell(name)?, connected.peer, PINGS / 10, PING_INTERVAL)?;
         let median = echo.p50_us.context("hello does not answer")?;
         teller::step(
-            &format!("    ping {}: {} of {}", connected.peer, echo.received, echo.sent),
+            &format!(
+                "    ping {}: {} of {}",
+                connected.peer, echo.received, echo.sent
+            ),
             &format!("{median:.0} us"),
         );
         report.connects.push(Connect {
@@ -90,11 +102,17 @@ fn chain(stage: &mut Stage, report: &mut Report) -> anyhow::Result<Connected> {
     teller::chapter("A VPN behind a firewall: examples/secure-intranet.yaml");
     let began = Instant::now();
     stage.services()?;
-    teller::step("nsm apply: client -> app=firewall -> app=gateway", &since(began));
+    teller::step(
+        "nsm apply: client -> app=firewall -> app=gateway",
+        &since(began),
+    );
     let began = Instant::now();
     stage.gateways()?;
     stage.firewall()?;
-    teller::step("a gateway on each node, a firewall on node-1", &since(began));
+    teller::step(
+        "a gateway on each node, a firewall on node-1",
+        &since(began),
+    );
     let connected = stage.client(0, CLIENT, &format!("{SERVICE}/nsm-1?app=client"))?;
     let what = format!("client on node-1 asks for {SERVICE}");
     teller::step(&what, &milliseconds(connected.took_ms));
@@ -129,13 +147,19 @@ fn traffic(stage: &Stage, connected: &Connected, report: &mut Report) -> anyhow:
     let echo = ping(client, connected.peer, PINGS, PING_INTERVAL)?;
     report.rtt_us = echo.p50_us.context("the gateway does not answer")?;
     teller::step(
-        &format!("ping {}: {} of {}", connected.peer, echo.received, echo.sent),
+        &format!(
+            "ping {}: {} of {}",
+            connected.peer, echo.received, echo.sent
+        ),
         &format!("{:.0} us", report.rtt_us),
     );
     let transfer = tcp_throughput(client, connected.port(ALLOWED_PORT), TRANSFER)?;
     report.tcp_gbps = transfer.gbps;
     teller::step(
-        &format!("TCP to port {ALLOWED_PORT}: {} MB", transfer.bytes / 1_000_000),
+        &format!(
+            "TCP to port {ALLOWED_PORT}: {} MB",
+            transfer.bytes / 1_000_000
+        ),
         &format!("{:.2} Gbit/s", transfer.gbps),
     );
     report.allowed_port_open = port_open(client, connected.port(ALLOWED_PORT), PORT_PATIENCE)?;
@@ -148,7 +172,10 @@ fn traffic(stage: &Stage, connected: &Connected, report: &mut Report) -> anyhow:
         connected.port(DENIED_PORT),
         PORT_PATIENCE,
     )?;
-    ensure!(listens, "the server in {gateway} does not listen at {DENIED_PORT}");
+    ensure!(
+        listens,
+        "the server in {gateway} does not listen at {DENIED_PORT}"
+    );
     report.denied_port_open = port_open(client, connected.port(DENIED_PORT), PORT_PATIENCE)?;
     teller::step(
         &format!("port {DENIED_PORT}, which it denies (the server listens there)"),
@@ -187,42 +214,83 @@ fn told_counters(gateway: &str, before: Counted, after: Counted) -> anyhow::Resu
 }
 
 /// Kills the gateway in use, and waits for the other one.
-fn fault(stage: &Stage, connected: &Connected, report: &mut Report) -> anyhow::Result<()> {
+fn fault(
+    stage: &Stage,
+    interrupt: &Interrupt,
+    connected: &Connected,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let gateway = report.path.last().context("the path is empty")?.clone();
     teller::chapter(&format!("{gateway} dies"));
     let flow = UdpFlow::start(stage.cell(CLIENT)?, connected.port(ECHO_PORT), RATE)?;
-    std::thread::sleep(CALM);
+    pause(interrupt, CALM)?;
     let fault = flow.now();
     std::thread::sleep(ROUND_TRIP);
     let calm = flow.report(Duration::ZERO, fault);
     report.lost_before_fault = calm.lost;
     teller::step(
-        &format!("{RATE} datagrams a second to {}, lost of {}", connected.peer, calm.sent),
+        &format!(
+            "{RATE} datagrams a second to {}, lost of {}",
+            connected.peer, calm.sent
+        ),
         &calm.lost.to_string(),
     );
     stage.kill(&gateway)?;
-    teller::step(&format!("{gateway}: every process killed, its namespaces gone"), "");
+    teller::step(
+        &format!("{gateway}: every process killed, its namespaces gone"),
+        "",
+    );
     let returned = flow.wait_answer(flow.now(), RETURN);
-    std::thread::sleep(AFTER);
+    pause(interrupt, AFTER)?;
     let end = flow.now();
     std::thread::sleep(ROUND_TRIP);
     let seen = flow.report(fault, end);
     report.outage_ms = seen.outage_ms;
     ensure!(returned, "no answer came back within {RETURN:?}");
     told_return(&flow, &seen, end);
-    let connection = stage.connection(CLIENT)?;
-    let stations = show(stage, &connection);
-    let other = stations.last().map_or("", |one| one.name.as_str());
-    ensure!(other != gateway, "the path still ends at {gateway}, which is dead");
-    teller::step(
-        &format!("{} is {} again through {other}", connection.client, connection.state),
-        "",
+    let connection = settled(stage)?;
+    let other = connection.hops.last().map_or("", String::as_str);
+    ensure!(
+        other != gateway,
+        "the path still ends at {gateway}, which is dead"
     );
+    let what = format!("the connection of {} ends at {other}", connection.client);
+    teller::step(&what, &connection.state);
+    show(stage, &connection);
     Ok(())
 }
 
+/// Waits, unless somebody ends the story: then nothing that is measured means anything.
+fn pause(interrupt: &Interrupt, how_long: Duration) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < how_long {
+        ensure!(!interrupt.raised(), "interrupted");
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// The client's connection when every hop knows of the change.
+fn settled(stage: &Stage) -> anyhow::Result<Connection> {
+    let began = Instant::now();
+    loop {
+        let connection = stage.connection(CLIENT)?;
+        if connection.state == "UP" {
+            return Ok(connection);
+        }
+        ensure!(
+            began.elapsed() < RETURN,
+            "the connection of {CLIENT} is {} for {RETURN:?}",
+            connection.state
+        );
+    }
+}
+
 fn told_return(flow: &UdpFlow, seen: &FlowReport, end: Duration) {
-    teller::step("answers come from the other gateway after", &milliseconds(seen.outage_ms));
+    teller::step(
+        "answers come from the other gateway after",
+        &milliseconds(seen.outage_ms),
+    );
     let again = Duration::from_secs_f64(seen.outage_end_ms / 1e3) + ROUND_TRIP;
     let after = flow.report(again, end);
     teller::step(

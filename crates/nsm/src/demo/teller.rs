@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
-/// Width of the column with what happened; the figure stands behind it.
-const WIDTH: usize = 62;
+/// Widths of what happened and of its figure: together with the margin 80 columns.
+const WHAT: usize = 54;
+const FIGURE: usize = 23;
 
 /// A step begins: nothing but a headline.
 pub(crate) fn chapter(text: &str) {
@@ -12,7 +13,8 @@ pub(crate) fn chapter(text: &str) {
 
 /// What happened, and the figure that was measured.
 pub(crate) fn step(what: &str, figure: &str) {
-    line(&format!("  {what:<WIDTH$} {figure:>14}"));
+    let text = format!("  {what:<WHAT$} {figure:>FIGURE$}");
+    line(text.trim_end());
 }
 
 /// A remark below a headline.
@@ -20,13 +22,12 @@ pub(crate) fn remark(text: &str) {
     line(&format!("  {text}"));
 }
 
-/// A picture, with air around it.
+/// A picture, with air above it.
 pub(crate) fn picture(rows: &[String]) {
     line("");
     for row in rows {
         line(&format!("    {row}"));
     }
-    line("");
 }
 
 /// Flushed at once: the story is told as it happens. Whoever closed the pipe does not want it.

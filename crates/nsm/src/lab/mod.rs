@@ -2,7 +2,7 @@
 
 pub(crate) mod stage;
 
-use std::{path::PathBuf, sync::mpsc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::mpsc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -66,23 +66,28 @@ pub(crate) struct Exec {
     command: Vec<String>,
 }
 
-/// Runs `nsm lab`.
-pub(crate) fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+/// Runs `nsm lab`. Of a command in a pod the exit code is handed on.
+pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
         Command::Up(settings) => up(&settings),
-        Command::Exec(settings) => exec(&settings),
-        Command::Down(lab) => {
-            State::load(&lab.name)?.down(&lab.name)?;
-            output::write(&format!("lab {} is down", lab.name))
-        }
+        Command::Exec(settings) => return exec(&settings),
+        Command::Down(lab) => down(&lab.name),
         Command::Hold(settings) => hold(&settings),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn down(name: &str) -> anyhow::Result<()> {
+    State::load(name)?.down(name)?;
+    output::write(&format!("lab {name} is down"))
 }
 
 fn up(settings: &Up) -> anyhow::Result<()> {
     let name = &settings.lab.name;
     if State::load(name).is_ok() {
-        bail!("a lab named {name:?} stands already: `nsm lab down` first, or choose another --name");
+        bail!(
+            "a lab named {name:?} stands already: `nsm lab down` first, or choose another --name"
+        );
     }
     let arguments = [
         "lab",
@@ -104,7 +109,7 @@ fn up(settings: &Up) -> anyhow::Result<()> {
     ))
 }
 
-fn exec(settings: &Exec) -> anyhow::Result<()> {
+fn exec(settings: &Exec) -> anyhow::Result<ExitCode> {
     let state = State::load(&settings.lab.name)?;
     let mut command = settings.command.clone();
     if let Some(program) = command.first_mut().filter(|program| *program == "nsm") {
@@ -112,10 +117,10 @@ fn exec(settings: &Exec) -> anyhow::Result<()> {
         "/proc/self/exe".clone_into(program);
     }
     let status = state.exec(&settings.pod, &command)?;
-    if !status.success() {
+    let Some(code) = status.code() else {
         bail!("{}: {status}", settings.command.join(" "));
-    }
-    Ok(())
+    };
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
 /// Stands until it is told to end.

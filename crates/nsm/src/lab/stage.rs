@@ -132,7 +132,11 @@ impl Stage {
                 .env("NSM_LABELS", "app:gateway")
                 .env("NSM_CIDR_PREFIX", PREFIX);
             self.run(at, &name, run, READY)?;
-            let server = serve::start(self.cell(&name)?, &[ALLOWED_PORT, DENIED_PORT], &[ECHO_PORT])?;
+            let server = serve::start(
+                self.cell(&name)?,
+                &[ALLOWED_PORT, DENIED_PORT],
+                &[ECHO_PORT],
+            )?;
             self.servers.push(server);
         }
         Ok(())
@@ -214,7 +218,11 @@ impl Stage {
             return fs::read_to_string(&out).with_context(|| out.display().to_string());
         }
         let said = fs::read_to_string(&err).unwrap_or_default();
-        bail!("nsm {}: {ended:?}: {}", arguments.join(" "), said.trim_end())
+        bail!(
+            "nsm {}: {ended:?}: {}",
+            arguments.join(" "),
+            said.trim_end()
+        )
     }
 
     /// What a tool needs in its environment to find the mesh.
