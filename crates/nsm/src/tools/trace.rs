@@ -8,7 +8,10 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use nsm_api::{connection::Mechanism, registry::NetworkServiceEndpoint};
-use nsm_model::mechanism::{Kind, is_remote, keys};
+use nsm_model::{
+    mechanism::{Kind, is_remote, keys},
+    url::EndpointUrl,
+};
 use serde::Serialize;
 
 use super::{
@@ -199,6 +202,8 @@ pub(crate) struct Known {
     forwarders: BTreeSet<String>,
     endpoints: BTreeSet<String>,
     nodes: BTreeMap<String, String>,
+    /// The node of what is reached through the manager that is asked.
+    here: Option<String>,
 }
 
 impl Known {
@@ -209,6 +214,9 @@ impl Known {
         for record in all {
             let name = record.name.clone();
             if let Some(node) = Endpoint::new(record, &nodes).node {
+                if EndpointUrl::parse(&record.url).is_local() {
+                    known.here.get_or_insert_with(|| node.clone());
+                }
                 known.nodes.insert(name.clone(), node);
             }
             let kind = if offers(record, MANAGER_SERVICE) {
@@ -228,7 +236,7 @@ impl Known {
         self.managers.insert(name.to_owned());
         self.nodes
             .entry(name.to_owned())
-            .or_insert_with(|| name.to_owned());
+            .or_insert_with(|| self.here.clone().unwrap_or_else(|| name.to_owned()));
     }
 
     fn role(&self, name: &str, index: usize, count: usize) -> Role {
