@@ -1,0 +1,174 @@
+//! What can go wrong between two nodes.
+
+use nsm_lab::mesh::MeshConfig;
+use std::time::Duration;
+
+use crate::{
+    Group,
+    census::links,
+    world::{CONNECTED, PATIENCE, Shape, World, addresses, count, end, ip, pings, says, until},
+};
+
+/// See the module.
+pub(crate) const GROUP: Group = Group {
+    name: "tunnels",
+    mesh: || Shape {
+        nodes: &["node-1", "node-2"],
+        config: MeshConfig {
+            env: [("NSM_REQUIRE_ENCRYPTION".to_owned(), "true".to_owned())].into(),
+            ..MeshConfig::default()
+        },
+    },
+    rows: &[
+        (
+            "IP payload that would leave the node unencrypted",
+            encryption,
+        ),
+        ("VNIs in use on the client's node", vni_at_client),
+        ("VNIs in use on the endpoint's node", vni_at_endpoint),
+        ("two forwarders of different ports", ports),
+    ],
+};
+
+fn encryption(world: &World) {
+    let ip_payload = [("NSM_PAYLOAD", "IP")];
+    let far = world.endpoint(1, "e-far", "e-far", &ip_payload);
+    let near = world.endpoint(0, "e-near", "e-near", &ip_payload);
+    let cells = [far.pod.cell(), near.pod.cell()];
+    let before = world.census(&cells);
+    says(
+        &world.refused(0, "e-client", "kernel://e-far/nsm-1", &[]),
+        &[
+            "payload IP",
+            "unencrypted",
+            "require-encryption",
+            "e-far",
+            "node",
+        ],
+    );
+    world.as_before(&before, &cells);
+    let client = world.client(0, "e-local", "kernel://e-near/nsm-1", &[]);
+    assert!(
+        pings(client.pod.cell(), &addresses(&client).1[0]),
+        "on one node it passes"
+    );
+    end(client);
+    end(near);
+    end(far);
+}
+
+/// The VNI of the only tunnel of a pod.
+fn vni(world: &World, pod: &nsm_lab::Cell) -> u32 {
+    let _ = world;
+    let shown = ip(pod, "-d link show type vxlan");
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let at = words
+        .iter()
+        .position(|word| *word == "id")
+        .unwrap_or_else(|| panic!("{shown}"));
+    words[at + 1].parse().unwrap()
+}
+
+fn vni_at_client(world: &World) {
+    occupied(world, 0);
+}
+
+fn vni_at_endpoint(world: &World) {
+    occupied(world, 1);
+}
+
+/// Somebody else's device gets the VNI of a connection while its node's end is away; the connection
+/// is made again with another.
+fn occupied(world: &World, at: usize) {
+    let name = format!("v-nse-{at}");
+    let service = format!("v-svc-{at}");
+    let endpoint = world.endpoint(1, &name, &service, &[]);
+    let before = world.census(&[endpoint.pod.cell()]);
+    let client = world.client(
+        0,
+        &format!("v-client-{at}"),
+        &format!("kernel://{service}/nsm-1"),
+        &[],
+    );
+    let peer = addresses(&client).1[0].clone();
+    let taken = vni(world, client.pod.cell());
+    assert_eq!(
+        taken,
+        vni(world, endpoint.pod.cell()),
+        "both ends have one VNI"
+    );
+    // Its node's end is removed, and at once somebody else has the VNI.
+    let node = world.mesh.node(at).node().cell().clone();
+    let pod = if at == 0 {
+        client.pod.cell()
+    } else {
+        endpoint.pod.cell()
+    };
+    let link = links(pod).into_iter().next().unwrap();
+    let run = std::process::Command::new("true").status();
+    assert!(run.is_ok());
+    ip(pod, &format!("link del {link}"));
+    let mut made = String::new();
+    until(
+        "the VNI is free for somebody else",
+        Duration::from_secs(2),
+        || {
+            made = ip(
+                &node,
+                &format!("link add taken type vxlan id {taken} dstport 4789 nolearning"),
+            );
+            made.is_empty() || made.contains("exists") && links(&node).contains(&"taken".to_owned())
+        },
+    );
+    until("it is healed", PATIENCE, || {
+        !links(client.pod.cell()).is_empty()
+            && !links(endpoint.pod.cell()).is_empty()
+            && pings(client.pod.cell(), &peer)
+    });
+    if links(&node).contains(&"taken".to_owned()) {
+        // Whether the heal or the stranger was first, the next connections must go around it.
+        let others: Vec<_> = (0..3)
+            .map(|number| {
+                world.client(
+                    0,
+                    &format!("v-more-{at}-{number}"),
+                    &format!("kernel://{service}/nsm-1"),
+                    &[],
+                )
+            })
+            .collect();
+        for other in others {
+            assert_ne!(vni(world, other.pod.cell()), taken);
+            assert!(pings(other.pod.cell(), &addresses(&other).1[0]));
+            end(other);
+        }
+        ip(&node, "link del taken");
+    }
+    end(client);
+    world.as_before(&before, &[endpoint.pod.cell()]);
+    end(endpoint);
+}
+
+fn ports(world: &World) {
+    let node = world.mesh.node(1);
+    let endpoint = world.endpoint(1, "p-nse", "p-svc", &[]);
+    node.kill("forwarder");
+    world
+        .mesh
+        .forwarder_with(node, &[("NSM_VXLAN_PORT", "4790")])
+        .unwrap();
+    let before = world.census(&[endpoint.pod.cell()]);
+    says(
+        &world.refused(0, "p-client", "kernel://p-svc/nsm-1", &[]),
+        &["4789", "4790", "VXLAN port", "both forwarders to one port"],
+    );
+    world.as_before(&before, &[endpoint.pod.cell()]);
+    node.kill("forwarder");
+    world.mesh.forwarder(node).unwrap();
+    let client = world.asking(0, "p-after", "kernel://p-svc/nsm-1", &[]);
+    until("granted with one port", PATIENCE, || {
+        count(&client.log, CONNECTED) == 1
+    });
+    end(client);
+    end(endpoint);
+}
