@@ -26,6 +26,8 @@ const MANAGER_PORT: u16 = 5001;
 const AUTHORITY_PORT: u16 = 5010;
 /// The line that every role logs when it is ready.
 const READY: &str = "Startup completed";
+/// Where a role finds what it kept before it was started again.
+const STATE_FOLDER: &str = "/run/state";
 
 /// What the roles of a mesh are told beyond the ordinary.
 #[derive(Debug, Clone, Default)]
@@ -150,6 +152,7 @@ impl Mesh {
             shows(Spec::new(&name, crate::Network::Of(node.cell().clone())).sees_all_processes());
         let cell = self.lab.start(spec)?;
         let log = self.log(&name);
+        let said = said(&log);
         let mut run = Run::nsm([
             "ca",
             "--dir",
@@ -173,7 +176,7 @@ impl Mesh {
                 .env("NSM_CA_JOIN_TOKEN", self.join_token(node.name())?);
         }
         let process = cell.spawn(self.level(run))?;
-        wait(&process, &log, READY)?;
+        wait(&process, &log, said, READY)?;
         Ok(process)
     }
 
@@ -197,11 +200,15 @@ impl Mesh {
         Ok(token.trim().to_owned())
     }
 
-    fn registry(&self) -> Result<(), LabError> {
+    /// Starts, or starts again, the registry; what it stored is in its node's folder.
+    ///
+    /// # Errors
+    /// As [`Mesh::up`].
+    pub fn registry(&self) -> Result<(), LabError> {
         let node = &self.nodes[0];
         let run = Run::nsm(["registry"])
             .env("NSM_LISTEN_ON", self.registry_url())
-            .env("NSM_STORE", "/run/registry/registry.redb");
+            .env("NSM_STORE", format!("{STATE_FOLDER}/registry.redb"));
         self.role(node, "registry", run)
     }
 
@@ -225,6 +232,14 @@ impl Mesh {
     /// # Errors
     /// As [`Mesh::up`].
     pub fn forwarder(&self, node: &MeshNode) -> Result<(), LabError> {
+        self.forwarder_with(node, &[])
+    }
+
+    /// As [`Mesh::forwarder`], with more environment.
+    ///
+    /// # Errors
+    /// As [`Mesh::up`].
+    pub fn forwarder_with(&self, node: &MeshNode, env: &[(&str, &str)]) -> Result<(), LabError> {
         let addresses = node.node.addresses();
         let tunnel = if self.config.ipv6_underlay {
             addresses.v6.to_string()
@@ -235,22 +250,33 @@ impl Mesh {
             .env("NSM_CONNECT_TO", manager_url())
             .env("NSM_LISTEN_ON", "unix:///run/forwarder/forwarder.sock")
             .env("NSM_TUNNEL_IP", tunnel);
+        let run = env
+            .iter()
+            .fold(run, |run, (key, value)| run.env(*key, *value));
         self.role(node, "forwarder", run)
     }
 
     fn role(&self, node: &MeshNode, role: &'static str, run: Run) -> Result<(), LabError> {
         let name = format!("{role}-{}", node.node.name());
-        let cell = self.lab.role(&node.node, &name, |spec| spec)?;
+        // Outlives the process, as a node's disk does.
+        let state = node.node.folder().join("state").join(role);
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&state);
+        made.map_err(|e| LabError::file("create folder", &state, e))?;
+        let shows = |spec: Spec| spec.bind(&state, STATE_FOLDER, false);
+        let cell = self.lab.role(&node.node, &name, shows)?;
         node.enroll(&cell, &name)?;
         let log = self.log(&name);
-        let state = "/run/state";
+        let said = said(&log);
         let run = run
             .env("NSM_NAME", &name)
             .env("NODE_NAME", node.node.name())
-            .env("NSM_STATE_DIR", state)
+            .env("NSM_STATE_DIR", STATE_FOLDER)
             .log(&log);
         let process = cell.spawn(self.identified(run))?;
-        wait(&process, &log, READY)?;
+        wait(&process, &log, said, READY)?;
         let mut roles = node.roles.lock().unwrap_or_else(PoisonError::into_inner);
         roles.insert(role, (cell, process));
         Ok(())
@@ -287,6 +313,7 @@ impl Mesh {
     /// As [`Mesh::up`].
     pub fn run_in(&self, pod: Pod, run: Run, ready: &str) -> Result<Workload, LabError> {
         let log = self.log(pod.name());
+        let said = said(&log);
         let run = run
             .env("NSM_NAME", pod.name())
             .env("NODE_NAME", pod.node().name())
@@ -294,7 +321,7 @@ impl Mesh {
             .env("NSM_CONNECT_TO", manager_url())
             .log(&log);
         let process = pod.cell().spawn(self.identified(run))?;
-        wait(&process, &log, ready)?;
+        wait(&process, &log, said, ready)?;
         Ok(Workload { pod, process, log })
     }
 
@@ -358,8 +385,10 @@ impl MeshNode {
     pub fn enroll(&self, cell: &Cell, name: &str) -> Result<(), LabError> {
         let id = format!("spiffe://{TRUST_DOMAIN}/{name}");
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|(known, _)| *known != id);
-        entries.push((id, cell.namespaces().processes));
+        // The kernel gives the number of a namespace that is gone to a later one.
+        let processes = cell.namespaces().processes;
+        entries.retain(|(known, other)| *known != id && *other != processes);
+        entries.push((id, processes));
         let mut text = String::from("entries:\n");
         for (id, pid) in entries.iter() {
             let _infallible = writeln!(text, "  - id: {id}\n    selectors: {{ pidns: {pid} }}");
@@ -375,11 +404,17 @@ fn write(path: &Path, text: &str) -> Result<(), LabError> {
     std::fs::rename(&draft, path).map_err(|e| LabError::file("write", path, e))
 }
 
-/// Waits until a program says in its log that it is ready.
-fn wait(process: &Process, log: &Path, ready: &str) -> Result<(), LabError> {
+/// How much a log has already, in bytes: the words of an earlier process are none of the next one's.
+fn said(log: &Path) -> usize {
+    std::fs::read(log).map_or(0, |text| text.len())
+}
+
+/// Waits until a program says in its log, after the first `said` bytes, that it is ready.
+fn wait(process: &Process, log: &Path, said: usize, ready: &str) -> Result<(), LabError> {
     let began = Instant::now();
     loop {
-        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let text = std::fs::read(log).unwrap_or_default();
+        let text = String::from_utf8_lossy(text.get(said..).unwrap_or_default());
         if text.contains(ready) {
             return Ok(());
         }
