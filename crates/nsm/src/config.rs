@@ -12,7 +12,10 @@ const VARIABLE: &str = "NSM_CONFIG";
 
 /// What a setting may be in the file.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a setting is a text, a number, true or false, a list or a mapping of these"
+)]
 enum Value {
     Bool(bool),
     Integer(i64),
@@ -72,8 +75,13 @@ pub(crate) fn parse<T: FromArgMatches>(
     };
     let text = fs::read_to_string(&path)
         .with_context(|| format!("--config {}: cannot be read", path.display()))?;
-    let settings: BTreeMap<String, Value> = serde_saphyr::from_str(&text)
-        .with_context(|| format!("--config {}: not a mapping of settings", path.display()))?;
+    let settings: BTreeMap<String, Value> = serde_saphyr::from_str(&text).map_err(|error| {
+        anyhow::anyhow!(
+            "--config {}: not a mapping of settings: {}",
+            path.display(),
+            headline(&error.to_string())
+        )
+    })?;
     let Some(role) = arguments
         .iter()
         .skip(1)
@@ -119,6 +127,12 @@ pub(crate) fn parse<T: FromArgMatches>(
     Ok(read(filled, arguments))
 }
 
+/// Its first line has the place and the reason; the rest draws the place.
+fn headline(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line)
+}
+
 fn read<T: FromArgMatches>(command: Command, arguments: &[OsString]) -> Result<T, clap::Error> {
     let mut shown = command.clone();
     command
@@ -154,4 +168,9 @@ pub(crate) fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         })
         .collect()
+}
+
+/// Labels that are looked at when they are read, and kept as they are written.
+pub(crate) fn written_labels(text: &str) -> Result<String, String> {
+    labels(text).map(|_| text.to_owned())
 }

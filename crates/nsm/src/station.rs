@@ -246,3 +246,8 @@ pub(crate) fn address(text: &str) -> Result<EndpointUrl, String> {
         url @ (EndpointUrl::Tcp { .. } | EndpointUrl::Unix(_)) => Ok(url),
     }
 }
+
+/// A setting that is an address: looked at when it is read, kept as it is written.
+pub(crate) fn written_address(text: &str) -> Result<String, String> {
+    address(text).map(|_| text.to_owned())
+}

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::{
     roles::{MANAGER_SOCKET, forwarder::own_namespace},
     shutdown,
-    station::{Common, Station, address, seconds},
+    station::{Common, Station, address, seconds, written_address},
 };
 
 /// Settings of `nsm client` and `nsm init`.
@@ -26,7 +26,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_NAME", default_value = "nsc")]
     name: String,
     /// The node's manager
-    #[arg(long, env = "NSM_CONNECT_TO", default_value = MANAGER_SOCKET)]
+    #[arg(long, env = "NSM_CONNECT_TO", value_parser = written_address, default_value = MANAGER_SOCKET)]
     connect_to: String,
     /// What to connect to: `kernel://service/interface?label=value`; a list
     #[arg(long, env = "NSM_NETWORK_SERVICES", required = true)]

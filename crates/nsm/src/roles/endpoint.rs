@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_api::{
     connectioncontext::{DNSConfig, Route},
@@ -12,15 +12,16 @@ use nsm_chain::Target;
 use nsm_model::{
     filter::FilterRules,
     ipam::{PointToPoint, parse_groups},
+    mechanism::Payload,
 };
 use nsm_rpc::Listener;
 use nsm_sdk::{Bridges, Endpoint, Kind, Parts, elements::Prefixes};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::labels,
+    config::{labels, written_labels},
     roles::{MANAGER_SOCKET, forwarder::own_namespace, registration},
-    station::{Common, Station, address},
+    station::{Common, Station, address, written_address},
 };
 
 /// Settings of `nsm endpoint`.
@@ -33,12 +34,12 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_NAME", default_value = "nse")]
     name: String,
     /// The node's manager
-    #[arg(long, env = "NSM_CONNECT_TO", default_value = MANAGER_SOCKET)]
+    #[arg(long, env = "NSM_CONNECT_TO", value_parser = written_address, default_value = MANAGER_SOCKET)]
     connect_to: String,
     /// The unix socket at which the forwarder reaches it
     #[arg(
         long,
-        env = "NSM_LISTEN_ON",
+        env = "NSM_LISTEN_ON", value_parser = written_address,
         default_value = "unix:///run/nsm-endpoint/nse.sock"
     )]
     listen_on: String,
@@ -51,22 +52,22 @@ pub(crate) struct Settings {
     )]
     service_names: Vec<String>,
     /// ETHERNET or IP: the payload of the services that it registers
-    #[arg(long, env = "NSM_PAYLOAD", default_value = "ETHERNET")]
+    #[arg(long, env = "NSM_PAYLOAD", value_parser = written_payload, default_value = "ETHERNET")]
     payload: String,
     /// Its labels, for every service
-    #[arg(long, env = "NSM_LABELS", default_value = "")]
+    #[arg(long, env = "NSM_LABELS", value_parser = written_labels, default_value = "")]
     labels: String,
     /// Where addresses come from: `10.0.0.0/24`, two families as `[10.0.0.0/24],[fd00::/64]`
-    #[arg(long, env = "NSM_CIDR_PREFIX", default_value = "169.254.0.0/16")]
+    #[arg(long, env = "NSM_CIDR_PREFIX", value_parser = written_prefixes, default_value = "169.254.0.0/16")]
     cidr_prefix: String,
     /// What clients reach through it: `192.168.0.0/16`, or with a next hop `10.0.0.0/8 via 10.1.1.1`
-    #[arg(long, env = "NSM_ROUTES", value_delimiter = ',')]
+    #[arg(long, env = "NSM_ROUTES", value_parser = written_route, value_delimiter = ',')]
     routes: Vec<String>,
     /// The MTU of its connections in bytes; 0 leaves it open
     #[arg(long, env = "NSM_MTU", default_value_t = 0)]
     mtu: u32,
     /// DNS for clients, JSON: `[{"dns_server_ips":["10.0.0.1"],"search_domains":["my.domain"]}]`
-    #[arg(long, env = "NSM_DNS_CONFIGS", default_value = "[]")]
+    #[arg(long, env = "NSM_DNS_CONFIGS", value_parser = written_dns, default_value = "[]")]
     dns_configs: String,
     /// Register the services as well as the endpoint
     #[arg(long, env = "NSM_REGISTER_SERVICE", default_value_t = true, action = clap::ArgAction::Set)]
@@ -89,8 +90,34 @@ struct Dns {
     search_domains: Vec<String>,
 }
 
+/// What is wrong is told before anything else happens, by whoever reads the setting.
+fn written_prefixes(text: &str) -> Result<String, String> {
+    let groups = parse_groups(text).map_err(|error| error.to_string())?;
+    let addresses = PointToPoint::new(&groups).map_err(|error| error.to_string());
+    addresses.map(|_| text.to_owned())
+}
+
+fn written_route(text: &str) -> Result<String, String> {
+    route(text).map(|_| text.to_owned())
+}
+
+fn written_dns(text: &str) -> Result<String, String> {
+    let configs: Result<Vec<Dns>, _> = serde_json::from_str(text);
+    configs
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+fn written_payload(text: &str) -> Result<String, String> {
+    match Payload::parse(text) {
+        Payload::Other(_) => Err("write ETHERNET or IP".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// Runs the endpoint.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let rules = rules(&settings)?;
     let station = Station::start("endpoint", &settings.name, &settings.common, &settings).await?;
     let manager = Target::Url(
         address(&settings.connect_to).map_err(|error| anyhow!("--connect-to: {error}"))?,
@@ -106,7 +133,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         table: station.table(),
         tasks: station.tasks.clone(),
     };
-    let kind = kind(&settings, &station, own_labels.clone())?;
+    let kind = kind(&settings, rules.as_ref(), &station, own_labels.clone())?;
     let endpoint = Endpoint::new(&parts, kind, Vec::new());
     let own = address(&settings.listen_on).map_err(|error| anyhow!("--listen-on: {error}"))?;
     let listener = Listener::bind(std::slice::from_ref(&own)).await?;
@@ -135,20 +162,24 @@ fn services(settings: &Settings) -> Vec<NetworkService> {
     settings.service_names.iter().map(service).collect()
 }
 
+fn rules(settings: &Settings) -> anyhow::Result<Option<FilterRules>> {
+    let load = |path: &PathBuf| {
+        let said = || format!("--filter {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(said)?;
+        FilterRules::load_yaml(&text).with_context(said)
+    };
+    settings.filter.as_ref().map(load).transpose()
+}
+
 fn kind(
     settings: &Settings,
+    rules: Option<&FilterRules>,
     station: &Station,
     own_labels: BTreeMap<String, String>,
 ) -> anyhow::Result<Kind> {
     if settings.passthrough {
-        let rules = settings.filter.as_ref().map(|path| {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("--filter {}", path.display()))?;
-            FilterRules::load_yaml(&text).with_context(|| format!("--filter {}", path.display()))
-        });
-        let rules = rules.transpose()?;
-        let joiner = Bridges::new(rules.as_ref(), station.tasks.clone())
-            .context("preparing the packet filter")?;
+        let joiner =
+            Bridges::new(rules, station.tasks.clone()).context("preparing the packet filter")?;
         return Ok(Kind::Passthrough {
             labels: own_labels,
             joiner: Arc::new(joiner),
@@ -169,7 +200,7 @@ fn kind(
     let routes = settings
         .routes
         .iter()
-        .map(|text| route(text))
+        .map(|text| route(text).map_err(|error| anyhow!("--routes: {error}")))
         .collect::<anyhow::Result<_>>()?;
     Ok(Kind::Terminal {
         prefixes: Prefixes::new(addresses),
@@ -179,14 +210,14 @@ fn kind(
     })
 }
 
-fn route(text: &str) -> anyhow::Result<Route> {
+fn route(text: &str) -> Result<Route, String> {
     let (prefix, hop) = text.split_once(" via ").unwrap_or((text, ""));
     let (prefix, hop) = (prefix.trim(), hop.trim());
     if prefix.parse::<ipnet::IpNet>().is_err() {
-        bail!("--routes: {prefix:?} is no prefix, such as 192.168.0.0/16");
+        return Err(format!("{prefix:?} is no prefix, such as 192.168.0.0/16"));
     }
     if !hop.is_empty() && hop.parse::<std::net::IpAddr>().is_err() {
-        bail!("--routes: next hop {hop:?} of {prefix} is no address");
+        return Err(format!("next hop {hop:?} of {prefix} is no address"));
     }
     Ok(Route {
         prefix: prefix.to_owned(),

@@ -14,9 +14,9 @@ use nsm_rpc::Listener;
 use serde::Serialize;
 
 use crate::{
-    config::labels,
+    config::{labels, written_labels},
     roles::{MANAGER_SOCKET, registration},
-    station::{Common, Station, address, seconds},
+    station::{Common, Station, address, seconds, written_address},
 };
 
 /// Settings of `nsm forwarder`.
@@ -29,17 +29,17 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_NAME", default_value = "forwarder")]
     name: String,
     /// The node's manager
-    #[arg(long, env = "NSM_CONNECT_TO", default_value = MANAGER_SOCKET)]
+    #[arg(long, env = "NSM_CONNECT_TO", value_parser = written_address, default_value = MANAGER_SOCKET)]
     connect_to: String,
     /// The unix socket at which the manager reaches it
     #[arg(
         long,
-        env = "NSM_LISTEN_ON",
+        env = "NSM_LISTEN_ON", value_parser = written_address,
         default_value = "unix:///run/nsm/forwarder.sock"
     )]
     listen_on: String,
     /// Labels that a service may choose a forwarder by
-    #[arg(long, env = "NSM_LABELS", default_value = "p2p:true")]
+    #[arg(long, env = "NSM_LABELS", value_parser = written_labels, default_value = "p2p:true")]
     labels: String,
     /// The service that it registers under
     #[arg(long, env = "NSM_NS_NAME", default_value = "forwarder")]

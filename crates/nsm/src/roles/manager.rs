@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     roles::MANAGER_SOCKET,
-    station::{Common, Station, address},
+    station::{Common, Station, address, written_address},
 };
 
 /// Settings of `nsm manager`.
@@ -26,13 +26,13 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_NAME", default_value = "nsmgr")]
     name: String,
     /// The unix socket of the node's workloads, and a TCP address for other managers
-    #[arg(long, env = "NSM_LISTEN_ON", value_delimiter = ',', default_values = [MANAGER_SOCKET, "tcp://:5001"])]
+    #[arg(long, env = "NSM_LISTEN_ON", value_parser = written_address, value_delimiter = ',', default_values = [MANAGER_SOCKET, "tcp://:5001"])]
     listen_on: Vec<String>,
     /// How other managers reach this one; else the first TCP address, with the node's own address
     #[arg(long, env = "NSM_PUBLIC_URL")]
     public_url: Option<String>,
     /// The registry
-    #[arg(long, env = "NSM_REGISTRY_URL", default_value = "tcp://localhost:5002")]
+    #[arg(long, env = "NSM_REGISTRY_URL", value_parser = written_address, default_value = "tcp://localhost:5002")]
     registry_url: String,
     /// The service that forwarders register under
     #[arg(

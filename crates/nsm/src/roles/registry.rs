@@ -13,7 +13,7 @@ use nsm_registry::{
 use nsm_rpc::Listener;
 use serde::Serialize;
 
-use crate::station::{Common, Station, address, seconds};
+use crate::station::{Common, Station, address, seconds, written_address};
 
 /// Settings of `nsm registry`.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -27,7 +27,7 @@ pub(crate) struct Settings {
     /// Where managers reach it: unix:///path, tcp://host:port; a list
     #[arg(
         long,
-        env = "NSM_LISTEN_ON",
+        env = "NSM_LISTEN_ON", value_parser = written_address,
         value_delimiter = ',',
         default_value = "tcp://:5002"
     )]
