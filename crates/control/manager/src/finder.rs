@@ -9,7 +9,7 @@ use nsm_api::registry::{
     NetworkServiceEndpoint, NetworkServiceEndpointQuery, NetworkServiceEndpointResponse,
     NetworkServiceQuery, NetworkServiceResponse,
 };
-use nsm_chain::{Call, Caller, Endpoints, Error, Services};
+use nsm_chain::{Call, Caller, Code, Endpoints, Error, Services};
 use nsm_registry::mirror::Sourced;
 use nsm_rpc::{Answers, Find};
 
@@ -53,6 +53,16 @@ fn pass(
         return None;
     }
     Some(seen)
+}
+
+/// A manager that was started again knows a local endpoint when that has registered again: until
+/// then it may be there, and only knowledge moves a connection away from it.
+fn not_back(name: &str) -> Error {
+    let message = format!(
+        "endpoint {name:?} is registered through this manager and has not come back to it yet; asking again helps \
+         when it does"
+    );
+    Error::new(Code::Unavailable, message)
 }
 
 fn service_answer(
@@ -122,11 +132,17 @@ impl Find<Endpoints> for Finder {
         let (view, caller) = (self.0.clone(), call.caller.clone());
         if !query.watch {
             let copied = self.0.mirror().endpoints(&wanted);
+            let named = !wanted.name.is_empty();
             let found = self.found::<Endpoints>(copied, wanted, &call).await?;
             let seen: Vec<_> = found
                 .iter()
                 .filter_map(|one| pass(&view, caller.as_ref(), one))
                 .collect();
+            if let ([], [missing]) = (&seen[..], &found[..])
+                && named
+            {
+                return Err(not_back(&missing.name));
+            }
             return Ok(stream::iter(seen)
                 .map(|endpoint| Ok(endpoint_answer(endpoint, false)))
                 .boxed());

@@ -50,6 +50,12 @@ pub fn forwarders<'a>(
     Rules::parse(service).forwarders(labels, forwarders, service_name)
 }
 
+/// Whether the service speaks of connections with these labels at all: it has no matches, or the
+/// source selector of one fits.
+pub fn applies(labels: &Labels, service: &NetworkService) -> bool {
+    Rules::parse(service).applies(labels)
+}
+
 /// Whether the registration has run out at `now_unix`; one without a time never does.
 pub fn expired(endpoint: &NetworkServiceEndpoint, now_unix: i64) -> bool {
     endpoint

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use nsm_api::{
-    connection::Connection, networkservice::NetworkServiceRequest, registry::NetworkServiceEndpoint,
+    connection::Connection,
+    networkservice::NetworkServiceRequest,
+    registry::{NetworkService, NetworkServiceEndpoint},
 };
 use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next, elements::Downstream};
 use nsm_model::{path, select};
@@ -62,6 +64,9 @@ impl DiscoverForwarder {
             .into_iter()
             .cloned()
             .collect();
+        if !select::applies(&connection.labels, &service) {
+            return Err(no_match(connection, &service));
+        }
         if fit.is_empty() {
             let message = format!(
                 "network service {:?}: none of this node's {} forwarders has the labels that its matches ask for",
@@ -76,6 +81,18 @@ impl DiscoverForwarder {
         fit.sort_by_key(|forwarder| Some(&forwarder.name) != before.as_ref());
         Ok(fit)
     }
+}
+
+/// Upstream carries such a connection nowhere either.
+fn no_match(connection: &Connection, service: &NetworkService) -> Error {
+    let message = format!(
+        "network service {:?}: none of its {} matches fits a connection with labels {:?}; compare its matches \
+         (nsm get services -o yaml) with the labels that are asked with",
+        connection.network_service,
+        service.matches.len(),
+        connection.labels
+    );
+    Error::new(Code::NotFound, message)
 }
 
 #[async_trait]

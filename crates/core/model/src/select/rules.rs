@@ -83,6 +83,11 @@ impl Rules {
         Vec::new()
     }
 
+    /// See [`super::applies`].
+    pub fn applies(&self, labels: &Labels) -> bool {
+        self.matches.is_empty() || self.applicable(labels).next().is_some()
+    }
+
     /// Matches whose source selector fits the connection, in order.
     fn applicable<'s>(&'s self, labels: &Labels) -> impl Iterator<Item = &'s Rule> {
         self.matches

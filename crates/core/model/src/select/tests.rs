@@ -225,6 +225,20 @@ proptest! {
 }
 
 #[test]
+fn a_service_without_a_word_for_a_connection() {
+    let rows: &[(&str, &[&str], &str, bool)] = &[
+        ("no matches", &[], "x=1", true),
+        ("any source", &["> app=fw"], "", true),
+        ("its source", &["x=1 > app=fw"], "x=1", true),
+        ("another source", &["x=1 > app=fw", "x=2 > app=fw"], "x=3", false),
+    ];
+    for (rule, matches, of_connection, expected) in rows {
+        let found = applies(&labels(of_connection), &service(matches));
+        assert_eq!(found, *expected, "{rule}");
+    }
+}
+
+#[test]
 fn forwarder_choice() {
     let all = endpoints(&[
         "plain p2p=true",
