@@ -8,6 +8,7 @@ use nsm_kernel::{
     events::{Event, Listener},
     stats::{LinkReader, LinkState},
 };
+use nsm_model::url::InodeUrl;
 use nsm_plan::{ALIAS_PREFIX, Changes, End, KeyDigest, Netns, NetnsId, Plan, Role};
 use tokio::sync::mpsc;
 
@@ -64,8 +65,13 @@ fn descriptors(namespaces: &Namespaces) -> Result<BTreeMap<NetnsId, NetnsFd>, Ke
         let copy = descriptor.try_clone().map_err(|error| {
             KernelError::Refused(format!("copying the descriptor of {id}: {error}"))
         })?;
-        let netns =
-            NetnsFd::new(copy).map_err(|error| KernelError::NotANamespace(error.to_string()))?;
+        let netns = NetnsFd::new(copy).map_err(|error| {
+            let inode = InodeUrl {
+                dev: id.dev,
+                ino: id.ino,
+            };
+            KernelError::NotANamespace(format!("mechanism parameter inodeURL={inode}: {error}"))
+        })?;
         opened.insert(*id, netns);
     }
     Ok(opened)
