@@ -21,6 +21,7 @@ use nsm_model::{
     url::InodeUrl,
 };
 
+use super::discover::Chosen;
 use crate::{Tunnel, vnis::Vnis};
 
 /// The side towards whoever asked.
@@ -135,7 +136,11 @@ impl Mechanisms {
             .filter(|known| known.remote == remote);
         let kept = asked
             .vni
-            .filter(|vni| known.is_none_or(|known| known.vni == *vni));
+            .filter(|vni| known.is_none_or(|known| known.vni == *vni))
+            // Whoever asks may have been started again and forgotten it: packets flow through it.
+            .or(known
+                .filter(|_| serves(call, connection))
+                .map(|known| known.vni));
         let vni = match kept {
             Some(vni) => {
                 self.vnis.claim(id, vni);
@@ -154,6 +159,12 @@ impl Mechanisms {
             mechanism: mechanism.clone(),
         })
     }
+}
+
+/// Whether the endpoint that is asked for is the one that serves the connection.
+fn serves(call: &Call, connection: &Connection) -> bool {
+    let chosen = call.store.get::<Chosen>();
+    chosen.is_some_and(|chosen| chosen.0 == connection.network_service_endpoint_name)
 }
 
 fn kernel(call: &Call, connection: &Connection, mechanism: &Mechanism) -> Result<Near, Error> {
