@@ -30,8 +30,8 @@ const CALM: Duration = Duration::from_secs(1);
 const AFTER: Duration = Duration::from_secs(1);
 /// How often a pause looks whether it should end.
 const LOOK: Duration = Duration::from_millis(10);
-/// Answers under way when the fault comes.
-const ROUND_TRIP: Duration = Duration::from_millis(5);
+/// How long an answer may be under way before it counts as lost: the machine may be busy.
+const ROUND_TRIP: Duration = Duration::from_millis(500);
 /// No return in this time is a failure.
 const RETURN: Duration = Duration::from_secs(10);
 /// The rule of examples/firewall.yaml that denies.
@@ -225,8 +225,7 @@ fn fault(
     let flow = UdpFlow::start(stage.cell(CLIENT)?, connected.port(ECHO_PORT), RATE)?;
     pause(interrupt, CALM)?;
     let fault = flow.now();
-    std::thread::sleep(ROUND_TRIP);
-    let calm = flow.report(Duration::ZERO, fault);
+    let calm = answered(&flow, Duration::ZERO, fault);
     report.lost_before_fault = calm.lost;
     teller::step(
         &format!(
@@ -242,11 +241,11 @@ fn fault(
     );
     let returned = flow.wait_answer(flow.now(), RETURN);
     pause(interrupt, AFTER)?;
+    let stays = returned && flow.wait_answer(flow.now(), RETURN);
+    ensure!(stays, "no answer came back within {RETURN:?}");
     let end = flow.now();
-    std::thread::sleep(ROUND_TRIP);
     let seen = flow.report(fault, end);
     report.outage_ms = seen.outage_ms;
-    ensure!(returned, "no answer came back within {RETURN:?}");
     told_return(&flow, &seen, end);
     let connection = settled(stage)?;
     let other = connection.hops.last().map_or("", String::as_str);
@@ -258,6 +257,18 @@ fn fault(
     teller::step(&what, &connection.state);
     show(stage, &connection);
     Ok(())
+}
+
+/// What was sent between two marks, when all of it is answered or counts as lost.
+fn answered(flow: &UdpFlow, from: Duration, to: Duration) -> FlowReport {
+    let began = Instant::now();
+    loop {
+        let seen = flow.report(from, to);
+        if seen.lost == 0 || began.elapsed() >= ROUND_TRIP {
+            return seen;
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Waits, unless somebody ends the story: then nothing that is measured means anything.
@@ -291,8 +302,8 @@ fn told_return(flow: &UdpFlow, seen: &FlowReport, end: Duration) {
         "answers come from the other gateway after",
         &milliseconds(seen.outage_ms),
     );
-    let again = Duration::from_secs_f64(seen.outage_end_ms / 1e3) + ROUND_TRIP;
-    let after = flow.report(again, end);
+    let again = Duration::from_secs_f64(seen.outage_end_ms / 1e3);
+    let after = answered(flow, again, end);
     teller::step(
         &format!("lost after that, of {}", after.sent),
         &after.lost.to_string(),
