@@ -7,6 +7,7 @@
 
 pub mod elements;
 mod kernel;
+mod lives;
 mod netlink;
 mod role;
 mod sides;
@@ -14,6 +15,7 @@ mod vnis;
 mod watch;
 
 pub use kernel::{Counters, Kernel, KernelError, Namespaces};
+pub use lives::{Live, Lives};
 pub use netlink::Netlink;
 pub use role::{Config, Forwarder, Parts};
 pub use sides::{Tunnel, kernel_side};

@@ -14,8 +14,8 @@ use nsm_model::ids::Secret;
 use tokio::sync::mpsc;
 
 use crate::{
-    Gone, Kernel, Vnis,
-    elements::{Discover, Lives, MechanismTranslation, Mechanisms, Policy, RoundRobin, Xconnect},
+    Gone, Kernel, Lives, Vnis,
+    elements::{Discover, MechanismTranslation, Mechanisms, Policy, RoundRobin, Xconnect},
     watch,
 };
 

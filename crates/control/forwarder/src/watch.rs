@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     Counters, Kernel,
-    elements::{Live, Lives},
+    lives::{Live, Lives},
 };
 
 /// How long a close may take that nobody waits for.

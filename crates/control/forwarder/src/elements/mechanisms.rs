@@ -22,7 +22,13 @@ use nsm_model::{
 };
 
 use super::discover::Chosen;
-use crate::{Tunnel, vnis::Vnis};
+use nsm_plan::{NetnsId, Side};
+
+use crate::{
+    Tunnel,
+    sides::{End, kernel_side},
+    vnis::Vnis,
+};
 
 /// The side towards whoever asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,35 @@ pub enum NearSide {
         /// Both ends; the VNI is ours to choose.
         tunnel: Tunnel,
     },
+}
+
+impl std::fmt::Display for NearSide {
+    /// `TYPE/name`, as upstream's metrics have it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kernel { name, .. } => write!(f, "KERNEL/{name}"),
+            Self::Vxlan { tunnel, .. } => write!(f, "VXLAN/{}", tunnel.vni),
+        }
+    }
+}
+
+impl NearSide {
+    /// As a plan has it.
+    ///
+    /// # Errors
+    /// The connection's context is malformed.
+    pub(crate) fn side(&self, connection: &Connection, digest: &[u8; 16]) -> Result<Side, Error> {
+        match self {
+            Self::Kernel { netns, name, bare } => {
+                let netns = NetnsId {
+                    dev: netns.dev,
+                    ino: netns.ino,
+                };
+                kernel_side(connection, End::Client, netns, name.clone(), *bare, digest)
+            }
+            Self::Vxlan { tunnel } => Ok(Side::from(*tunnel)),
+        }
+    }
 }
 
 /// The side, and the mechanism that says it on the wire.

@@ -16,7 +16,15 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{Call, Code, Connections, Element, Error, Next, Target, elements::Downstream};
-use nsm_model::mechanism::{Kernel, Kind, Mtu, Payload, Vxlan, encrypted, overhead};
+use nsm_model::mechanism::{
+    Kernel, Kind, MechanismError, Mtu, Payload, Vxlan, encrypted, keys, overhead,
+};
+use nsm_plan::{NetnsId, Side};
+
+use crate::{
+    Tunnel,
+    sides::{DEFAULT_MTU, End, kernel_side},
+};
 
 /// What is allowed to leave this node, and how.
 #[derive(Debug, Clone)]
@@ -39,6 +47,83 @@ pub struct Far {
     target: String,
 }
 
+impl std::fmt::Display for Far {
+    /// `TYPE/name`, as upstream's metrics have it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parameters = &self.mechanism.parameters;
+        let name = parameters
+            .get(keys::NAME)
+            .or_else(|| parameters.get(keys::VNI));
+        write!(
+            f,
+            "{}/{}",
+            self.mechanism.r#type,
+            name.map_or("", String::as_str)
+        )
+    }
+}
+
+impl Far {
+    /// The side towards the endpoint.
+    ///
+    /// # Errors
+    /// `FailedPrecondition`: the next hop answered a mechanism that was not offered, or half of one.
+    pub(crate) fn side(&self, connection: &Connection, digest: &[u8; 16]) -> Result<Side, Error> {
+        let id = &connection.id;
+        let wrong = |what: String| {
+            Error::new(
+                Code::FailedPrecondition,
+                format!("connection {id}: the next hop {what}"),
+            )
+        };
+        let malformed = |error: MechanismError| wrong(format!("answered a mechanism with {error}"));
+        match Kind::of(&self.mechanism) {
+            Kind::Kernel => {
+                let said = Kernel::parse(&self.mechanism).map_err(malformed)?;
+                let netns = said
+                    .netns
+                    .ok_or_else(|| wrong("answered KERNEL without its namespace".to_owned()))?;
+                let name = said
+                    .name
+                    .ok_or_else(|| wrong("answered KERNEL without an interface name".to_owned()))?;
+                let netns = NetnsId {
+                    dev: netns.dev,
+                    ino: netns.ino,
+                };
+                kernel_side(connection, End::Endpoint, netns, name, said.bare, digest)
+            }
+            Kind::Vxlan => {
+                let said = Vxlan::parse(&self.mechanism).map_err(malformed)?;
+                match (said.src_ip, said.dst_ip, said.dst_port, said.vni) {
+                    (Some(local), Some(remote), Some(port), Some(vni)) => Ok(Tunnel {
+                        local,
+                        remote,
+                        port,
+                        vni,
+                    }
+                    .into()),
+                    _ => Err(wrong(
+                        "answered VXLAN without all of src_ip, dst_ip, dst_port and vni".to_owned(),
+                    )),
+                }
+            }
+            Kind::Memif
+            | Kind::Vfio
+            | Kind::Noop
+            | Kind::Wireguard
+            | Kind::Ipsec
+            | Kind::Srv6
+            | Kind::Vlan
+            | Kind::Other(_) => {
+                let kind = &self.mechanism.r#type;
+                Err(wrong(format!(
+                    "answered mechanism {kind}, which was not offered"
+                )))
+            }
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct MechanismTranslation(Policy);
@@ -52,6 +137,10 @@ impl MechanismTranslation {
 
     fn offer(&self, connection: &mut Connection, local: bool) -> Result<Vec<Mechanism>, Error> {
         if local {
+            let context = connection.context.get_or_insert_default();
+            if context.MTU == 0 {
+                context.MTU = DEFAULT_MTU;
+            }
             return Ok(vec![Kernel::default().mechanism()]);
         }
         let policy = &self.0;

@@ -10,4 +10,4 @@ pub use discover::{Candidates, Discover};
 pub use mechanisms::{Mechanisms, Near, NearSide};
 pub use mechanismtranslation::{Far, MechanismTranslation, Policy};
 pub use roundrobin::RoundRobin;
-pub use xconnect::{Live, Lives, Xconnect};
+pub use xconnect::Xconnect;

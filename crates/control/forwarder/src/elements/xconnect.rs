@@ -6,10 +6,7 @@
 //! *Where it stands*: after `mechanisms`, which knows the near side; before `roundrobin`.
 //! *On Close*: takes the plan back while the next hops close, and reports the failures of both.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use nsm_api::{
@@ -17,80 +14,30 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Call, Code, Connections, Element, Error, Next, Store,
+    Call, Code, Connections, Element, Error, Next,
     begin::Factory,
     elements::{Held, Own},
 };
-use nsm_model::{
-    mechanism::{Kernel as KernelMechanism, Kind, MechanismError, Vni, Vxlan},
-    url::InodeUrl,
-};
-use nsm_plan::{KeyDigest, NetnsId, Plan, Side, cross_connect, diff};
+use nsm_model::{mechanism::Vni, path, url::InodeUrl};
+use nsm_plan::{KeyDigest, NetnsId, Plan, cross_connect, diff};
 
 use super::{
     mechanisms::{Near, NearSide},
     mechanismtranslation::Far,
 };
 use crate::{
-    Kernel, KernelError, Tunnel, Vnis,
+    Kernel, KernelError, Lives, Tunnel, Vnis,
     kernel::Namespaces,
-    sides::{End, kernel_side},
+    lives::{Broken, Live},
 };
 
 /// How often one request may find its VNI taken: with 8 million to choose from even a second time
 /// is a sign of something else.
 const MAX_VNI_TRIES: usize = 4;
 
-/// A connection that has interfaces on this node.
-#[derive(Debug, Clone)]
-pub struct Live {
-    /// Our own segment's id.
-    pub id: String,
-    /// What stands in the kernel.
-    pub plan: Plan,
-    /// The namespace of whoever asked, where that is on this node.
-    pub near: Option<NetnsId>,
-    /// The way to close it.
-    pub factory: Factory<Connections>,
-    store: Arc<Store>,
-}
-
-impl Live {
-    /// What stands is gone, or not as it should be: the next request makes all of it anew.
-    pub fn broken(&self) {
-        self.store.put(Broken);
-    }
-}
-
-/// Every connection that has interfaces on this node.
-#[derive(Debug, Default)]
-pub struct Lives(Mutex<BTreeMap<KeyDigest, Live>>);
-
-impl Lives {
-    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<KeyDigest, Live>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The one whose plan has this key.
-    #[must_use]
-    pub fn get(&self, key: KeyDigest) -> Option<Live> {
-        self.table().get(&key).cloned()
-    }
-
-    /// All of them.
-    #[must_use]
-    pub fn all(&self) -> Vec<Live> {
-        self.table().values().cloned().collect()
-    }
-}
-
 /// The plan that stands.
 #[derive(Debug, Clone)]
 struct Standing(Plan);
-
-/// The plan that should stand does not.
-#[derive(Debug, Clone, Copy)]
-struct Broken;
 
 /// See the module.
 pub struct Xconnect {
@@ -130,7 +77,11 @@ impl Xconnect {
         connection: &Connection,
     ) -> Result<Outcome, Error> {
         let digest = own.digest();
-        let far = far_side(call, connection, &digest)?;
+        let far = call.scratch.get::<Far>().ok_or_else(|| {
+            let message = "no `mechanismtranslation` after `xconnect` in this role's list";
+            Error::new(Code::Internal, message)
+        })?;
+        let far = far.side(connection, &digest)?;
         for _ in 0..MAX_VNI_TRIES {
             let near = call.scratch.get::<Near>().ok_or_else(|| {
                 Error::new(
@@ -138,7 +89,11 @@ impl Xconnect {
                     "no `mechanisms` before `xconnect` in this role's list",
                 )
             })?;
-            let plan = plan(&near.side, &far, connection, &digest)?;
+            let near_side = near.side.side(connection, &digest)?;
+            let plan = cross_connect(KeyDigest(digest), &near_side, &far).map_err(|error| {
+                let message = format!("connection {}: {error}", own.id);
+                Error::new(Code::FailedPrecondition, message)
+            })?;
             match self.apply(call, &plan).await {
                 Ok(()) => {
                     self.record(call, own, KeyDigest(digest), plan, &near.side)?;
@@ -245,7 +200,7 @@ impl Xconnect {
             factory,
             store: Arc::clone(&call.store),
         };
-        self.lives.table().insert(key, live);
+        self.lives.insert(key, live);
         Ok(())
     }
 
@@ -253,12 +208,26 @@ impl Xconnect {
         let Some(Standing(plan)) = call.store.take::<Standing>() else {
             return Ok(());
         };
-        self.lives.table().retain(|_, live| live.id != id);
+        self.lives.remove(id);
         self.kernel
             .undo(plan)
             .await
             .map_err(|error| to_error(id, error))
     }
+}
+
+/// Says in our own segment what each side is (sdk `common/mechanisms`).
+fn named(call: &Call, mut connection: Connection) -> Connection {
+    let near = call.scratch.get::<Near>().map(|near| near.side.to_string());
+    let far = call.scratch.get::<Far>().map(|far| far.to_string());
+    if let Some(segment) = path::own_mut(connection.path.get_or_insert_default()) {
+        for (side, what) in [("client_interface", near), ("server_interface", far)] {
+            segment
+                .metrics
+                .extend(what.map(|what| (side.to_owned(), what)));
+        }
+    }
+    connection
 }
 
 fn to_error(id: &str, error: KernelError) -> Error {
@@ -269,92 +238,6 @@ fn to_error(id: &str, error: KernelError) -> Error {
         KernelError::Refused(_) => Code::Internal,
     };
     Error::kernel(code, format!("connection {id}: {error}"))
-}
-
-fn plan(
-    near: &NearSide,
-    far: &Side,
-    connection: &Connection,
-    digest: &[u8; 16],
-) -> Result<Plan, Error> {
-    let near = match near {
-        NearSide::Kernel { netns, name, bare } => {
-            let netns = NetnsId {
-                dev: netns.dev,
-                ino: netns.ino,
-            };
-            kernel_side(connection, End::Client, netns, name.clone(), *bare, digest)?
-        }
-        NearSide::Vxlan { tunnel, .. } => Side::from(*tunnel),
-    };
-    cross_connect(KeyDigest(*digest), &near, far).map_err(|error| {
-        Error::new(
-            Code::FailedPrecondition,
-            format!("connection {}: {error}", connection.id),
-        )
-    })
-}
-
-/// The side towards the endpoint, from the mechanism that the next hop answered.
-fn far_side(call: &Call, connection: &Connection, digest: &[u8; 16]) -> Result<Side, Error> {
-    let id = &connection.id;
-    let far = call.scratch.get::<Far>().ok_or_else(|| {
-        Error::new(
-            Code::Internal,
-            "no `mechanismtranslation` after `xconnect` in this role's list",
-        )
-    })?;
-    let wrong = |what: String| {
-        Error::new(
-            Code::FailedPrecondition,
-            format!("connection {id}: the next hop {what}"),
-        )
-    };
-    let malformed = |error: MechanismError| wrong(format!("answered a mechanism with {error}"));
-    match Kind::of(&far.mechanism) {
-        Kind::Kernel => {
-            let said = KernelMechanism::parse(&far.mechanism).map_err(malformed)?;
-            let netns = said
-                .netns
-                .ok_or_else(|| wrong("answered KERNEL without its namespace".to_owned()))?;
-            let name = said
-                .name
-                .ok_or_else(|| wrong("answered KERNEL without an interface name".to_owned()))?;
-            let netns = NetnsId {
-                dev: netns.dev,
-                ino: netns.ino,
-            };
-            kernel_side(connection, End::Endpoint, netns, name, said.bare, digest)
-        }
-        Kind::Vxlan => {
-            let said = Vxlan::parse(&far.mechanism).map_err(malformed)?;
-            match (said.src_ip, said.dst_ip, said.dst_port, said.vni) {
-                (Some(local), Some(remote), Some(port), Some(vni)) => Ok(Tunnel {
-                    local,
-                    remote,
-                    port,
-                    vni,
-                }
-                .into()),
-                _ => Err(wrong(
-                    "answered VXLAN without all of src_ip, dst_ip, dst_port and vni".to_owned(),
-                )),
-            }
-        }
-        Kind::Memif
-        | Kind::Vfio
-        | Kind::Noop
-        | Kind::Wireguard
-        | Kind::Ipsec
-        | Kind::Srv6
-        | Kind::Vlan
-        | Kind::Other(_) => {
-            let kind = &far.mechanism.r#type;
-            Err(wrong(format!(
-                "answered mechanism {kind}, which was not offered"
-            )))
-        }
-    }
 }
 
 #[async_trait]
@@ -374,7 +257,7 @@ impl Element<Connections> for Xconnect {
         for _ in 0..MAX_VNI_TRIES {
             let connection = next.request(call, ask.clone()).await?;
             match self.join(call, &own, &connection).await {
-                Ok(Outcome::Done) => return Ok(connection),
+                Ok(Outcome::Done) => return Ok(named(call, connection)),
                 Ok(Outcome::FarVni) => {
                     next.close(call, connection).await?;
                     call.store.take::<Far>();
