@@ -46,14 +46,11 @@ impl Flow {
         self.views.values().next().unwrap_or(&NOTHING)
     }
 
-    /// The path of the view that goes furthest.
+    /// The path as the hop furthest on it sees it: those before it may not have heard yet that
+    /// a function between has healed its own leg.
     pub(crate) fn path(&self) -> &[PathSegment] {
-        self.views
-            .values()
-            .map(|view| view.path.path_segments.as_slice())
-            .rev()
-            .max_by_key(|path| path.len())
-            .unwrap_or_default()
+        let last = self.views.values().next_back();
+        last.map_or(&[], |view| view.path.path_segments.as_slice())
     }
 
     /// The client's name.
