@@ -28,6 +28,7 @@ pub(crate) const ROWS: &[(&str, fn())] = &[
     ("network service URLs", || check(URLS)),
     ("a YAML file of settings", || check(FILES)),
     ("values of other settings", || check(VALUES)),
+    ("files of network services", || check(SERVICES)),
 ];
 
 const fn url(env: Env<'static>, parts: &'static [&'static str]) -> Case {
@@ -191,6 +192,24 @@ const VALUES: &[Case] = &[
     ),
 ];
 
+const SERVICES: &[Case] = &[
+    file(
+        "apply",
+        "apiVersion: networkservicemesh.io/v1\nkind: NetworkService\nmetadata: {name: s}\nspec:\n  colour: blue\n",
+        &["-f", "line 5", "colour"],
+    ),
+    file(
+        "apply",
+        "apiVersion: networkservicemesh.io/v1\nkind: NetworkService\nmetadata: {name: s}\nspec:\n  matches: yes please\n",
+        &["-f", "line 5", "matches"],
+    ),
+    file(
+        "apply",
+        "apiVersion: networkservicemesh.io/v1\nkind: NetworkService\nmetadata: {name: s}\nspec:\n  matches:\n    - source_selector: {app: a}\n      routes: [{destination_selector: {app: b}}]\n    - sourceSelector: {app: c}\n      routes: [{destination_selector: {app: d}}]\n",
+        &["-f", "sourceSelector", "source_selector"],
+    ),
+];
+
 fn check(cases: &[Case]) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let mut wrong = Vec::new();
@@ -204,7 +223,12 @@ fn check(cases: &[Case]) {
         ));
         if let Some(text) = case.file {
             fs::write(&path, text).unwrap();
-            command.arg("--config").arg(&path);
+            let flag = if case.role == "apply" {
+                "-f"
+            } else {
+                "--config"
+            };
+            command.arg(flag).arg(&path);
         }
         let began = Instant::now();
         command.env("NSM_LOG_LEVEL", "ERROR");

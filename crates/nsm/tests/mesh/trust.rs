@@ -19,7 +19,7 @@ use nsm_rpc::{
 
 use crate::{
     Group, raw,
-    world::{PATIENCE, READY, Shape, World, addresses, end, lines, pings, says, stopped},
+    world::{PATIENCE, Shape, World, addresses, end, lines, pings, says, stopped},
 };
 
 /// See the module.
@@ -296,16 +296,6 @@ fn swapped(world: &World) {
     world.as_before(&before, &[endpoint.pod.cell(), client.pod.cell()]);
     end(client);
     end(endpoint);
-    // A process that has the identity of the manager's neighbour cannot be the registry.
-    let before = world.census(&[]);
-    let pod = world.lab.pod(node.node(), "t-swap-c", |spec| spec).unwrap();
-    node.enroll(pod.cell(), "t-swap-nse").unwrap();
-    let run = World::program("endpoint", &[("NSM_SERVICE_NAMES", "t-swap")])
-        .env("NSM_NAME", "t-swap-c")
-        .env("NSM_LISTEN_ON", "unix:///run/nse/nse.sock");
-    let workload = world.mesh.run_in(pod, run, READY).unwrap();
-    end(workload);
-    world.as_before(&before, &[]);
 }
 
 /// An endpoint's name in the registry is its owner's.

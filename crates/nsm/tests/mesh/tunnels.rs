@@ -1,7 +1,9 @@
 //! What can go wrong between two nodes.
 
-use nsm_lab::mesh::MeshConfig;
 use std::time::Duration;
+
+use nsm_lab::mesh::MeshConfig;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Group,
@@ -58,8 +60,7 @@ fn encryption(world: &World) {
 }
 
 /// The VNI of the only tunnel of a pod.
-fn vni(world: &World, pod: &nsm_lab::Cell) -> u32 {
-    let _ = world;
+fn vni(pod: &nsm_lab::Cell) -> u32 {
     let shown = ip(pod, "-d link show type vxlan");
     let words: Vec<&str> = shown.split_whitespace().collect();
     let at = words
@@ -77,6 +78,13 @@ fn vni_at_endpoint(world: &World) {
     occupied(world, 1);
 }
 
+/// Stops a node's forwarder, or lets it go on.
+fn pause(world: &World, at: usize, signal: Signal) {
+    let (_, pid) = world.mesh.node(at).role("forwarder").unwrap();
+    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
 /// Somebody else's device gets the VNI of a connection while its node's end is away; the connection
 /// is made again with another.
 fn occupied(world: &World, at: usize) {
@@ -91,59 +99,35 @@ fn occupied(world: &World, at: usize) {
         &[],
     );
     let peer = addresses(&client).1[0].clone();
-    let taken = vni(world, client.pod.cell());
-    assert_eq!(
-        taken,
-        vni(world, endpoint.pod.cell()),
-        "both ends have one VNI"
-    );
-    // Its node's end is removed, and at once somebody else has the VNI.
+    let taken = vni(client.pod.cell());
+    assert_eq!(taken, vni(endpoint.pod.cell()), "both ends have one VNI");
+    // Its node's end is removed, and somebody else has the VNI before the forwarder looks.
     let node = world.mesh.node(at).node().cell().clone();
-    let pod = if at == 0 {
-        client.pod.cell()
-    } else {
-        endpoint.pod.cell()
-    };
-    let link = links(pod).into_iter().next().unwrap();
-    let run = std::process::Command::new("true").status();
-    assert!(run.is_ok());
-    ip(pod, &format!("link del {link}"));
-    let mut made = String::new();
-    until(
-        "the VNI is free for somebody else",
-        Duration::from_secs(2),
-        || {
-            made = ip(
-                &node,
-                &format!("link add taken type vxlan id {taken} dstport 4789 nolearning"),
-            );
-            made.is_empty() || made.contains("exists") && links(&node).contains(&"taken".to_owned())
-        },
-    );
+    let pod = if at == 0 { &client } else { &endpoint };
+    let link = links(pod.pod.cell()).remove(0);
+    pause(world, at, Signal::STOP);
+    ip(pod.pod.cell(), &format!("link del {link}"));
+    let add = format!("link add taken type vxlan id {taken} dstport 4789 nolearning");
+    until("the VNI is somebody else's", Duration::from_secs(2), || {
+        ip(&node, &add).is_empty()
+    });
+    pause(world, at, Signal::CONT);
     until("it is healed", PATIENCE, || {
         !links(client.pod.cell()).is_empty()
             && !links(endpoint.pod.cell()).is_empty()
             && pings(client.pod.cell(), &peer)
     });
-    if links(&node).contains(&"taken".to_owned()) {
-        // Whether the heal or the stranger was first, the next connections must go around it.
-        let others: Vec<_> = (0..3)
-            .map(|number| {
-                world.client(
-                    0,
-                    &format!("v-more-{at}-{number}"),
-                    &format!("kernel://{service}/nsm-1"),
-                    &[],
-                )
-            })
-            .collect();
-        for other in others {
-            assert_ne!(vni(world, other.pod.cell()), taken);
-            assert!(pings(other.pod.cell(), &addresses(&other).1[0]));
-            end(other);
-        }
-        ip(&node, "link del taken");
+    assert_ne!(vni(client.pod.cell()), taken, "another VNI");
+    assert_eq!(vni(client.pod.cell()), vni(endpoint.pod.cell()));
+    // The next ones go around it as well.
+    for number in 0..3 {
+        let name = format!("v-more-{at}-{number}");
+        let other = world.client(0, &name, &format!("kernel://{service}/nsm-1"), &[]);
+        assert_ne!(vni(other.pod.cell()), taken);
+        assert!(pings(other.pod.cell(), &addresses(&other).1[0]));
+        end(other);
     }
+    ip(&node, "link del taken");
     end(client);
     world.as_before(&before, &[endpoint.pod.cell()]);
     end(endpoint);
