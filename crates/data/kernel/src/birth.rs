@@ -27,6 +27,9 @@ enum Found {
 impl Session<'_, '_> {
     /// Makes a link be there. True when it was not.
     pub(crate) fn create(&mut self, link: &Link) -> Result<bool, ApplyError> {
+        if let Link::Vxlan { tunnel, .. } = link {
+            self.anchor(tunnel)?;
+        }
         let (mut salt, mut waited, mut last) = (0, false, None);
         while salt < INDEX_TRIES {
             let request = self.birth(link, salt)?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nsm_model::ifname::IfName;
 use nsm_plan::{Changes, Entry, Netns, NetnsId, Plan, Resource, ResourceId};
 
+use crate::anchor::Anchors;
 use crate::error::{ApplyError, NetnsError};
 use crate::handle::{NetnsHandle, NetnsRef};
 use crate::netns::{NetnsFd, Workers};
@@ -33,6 +34,7 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) reaper: Reaper,
+    pub(crate) anchors: Anchors,
     known: Mutex<BTreeMap<NetnsId, Known>>,
 }
 
@@ -121,6 +123,7 @@ impl Executor {
     pub fn within(node: &NetnsFd) -> Result<Self, NetnsError> {
         let shared = Shared {
             reaper: Reaper::start(node)?,
+            anchors: Anchors::default(),
             known: Mutex::default(),
         };
         Ok(Self {

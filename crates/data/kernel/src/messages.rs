@@ -1,6 +1,6 @@
 //! The messages about links and namespaces; what fills a link is in `contents`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -89,6 +89,43 @@ pub(crate) fn new_vxlan(end: &End, index: u32, netns: &NetnsFd, tunnel: &Tunnel)
         LinkInfo::Data(InfoData::Vxlan(data)),
     ]));
     create(end, link)
+}
+
+/// A VXLAN device of VNI 0, which no connection has, without a peer. Born in `netns`, its underlay in
+/// the sending socket's namespace.
+pub(crate) fn new_anchor(
+    (name, index): (&str, u32),
+    netns: &NetnsFd,
+    port: u16,
+    ipv6: bool,
+) -> Request {
+    let mut data = vec![
+        InfoVxlan::Id(0),
+        InfoVxlan::Learning(false),
+        InfoVxlan::Port(port),
+    ];
+    if ipv6 {
+        // As the tunnels have it, or the kernel does not share their socket.
+        data.extend([
+            InfoVxlan::Local6(Ipv6Addr::UNSPECIFIED),
+            InfoVxlan::UDPZeroCsumRX(true),
+        ]);
+    }
+    let mut link = by_index(index);
+    link.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::NetNsFd(netns.raw()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vxlan),
+            LinkInfo::Data(InfoData::Vxlan(data)),
+        ]),
+    ];
+    Request::new(
+        "create link",
+        name,
+        NLM_F_CREATE | NLM_F_EXCL,
+        RouteNetlinkMessage::NewLink(link),
+    )
 }
 
 /// Gives a born (or adopted) end its alias and brings it up. Sent inside its namespace.

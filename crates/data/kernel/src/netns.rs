@@ -114,6 +114,18 @@ impl Inside<'_> {
         set(self.node)
     }
 
+    /// Moves this worker into a new namespace.
+    ///
+    /// # Errors
+    /// Mostly EPERM: needs `CAP_SYS_ADMIN`.
+    pub(crate) fn create(&mut self) -> Result<NetnsFd, NetnsError> {
+        // SAFETY: only the network namespace of this worker changes, no descriptor table; the
+        // worker returns home after its job at the latest.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+            .map_err(|e| KernelError::new("create", "network namespace", e.raw_os_error()))?;
+        NetnsFd::current()
+    }
+
     pub(crate) fn node(&self) -> &NetnsFd {
         self.node
     }

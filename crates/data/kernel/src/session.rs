@@ -9,7 +9,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
 };
 use nsm_model::ifname::IfName;
-use nsm_plan::{Changes, Entry, Netns, NetnsId, Resource, Route, Sysctl};
+use nsm_plan::{Changes, Entry, Netns, NetnsId, Resource, Route, Sysctl, Tunnel};
 
 use crate::contents;
 use crate::error::{ApplyError, KernelError};
@@ -101,6 +101,14 @@ impl<'a, 'b> Session<'a, 'b> {
         self.sockets
             .get_mut(&id)
             .ok_or(ApplyError::MissingNetns(id))
+    }
+
+    /// Keeps the socket of this tunnel and its like.
+    pub(crate) fn anchor(&mut self, tunnel: &Tunnel) -> Result<(), ApplyError> {
+        self.enter(Netns::Node)?;
+        let anchors = &self.shared.anchors;
+        anchors.keep(self.inside, &mut self.node, tunnel.port, tunnel.remote);
+        Ok(())
     }
 
     pub(crate) fn fd(&self, netns: Netns) -> Result<&NetnsFd, ApplyError> {

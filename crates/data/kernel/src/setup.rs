@@ -30,13 +30,10 @@ const LOOPBACK_INDEX: u32 = 1;
 /// # Errors
 /// Mostly EPERM: needs `CAP_SYS_ADMIN`.
 pub fn new_netns(workers: &Workers) -> Result<NetnsFd, NetnsError> {
-    workers.run(|_| {
-        // SAFETY: only the network namespace of this worker changes, no descriptor table; the
-        // worker returns home after the job.
-        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
-            .map_err(|e| KernelError::new("create", "network namespace", e.raw_os_error()))?;
+    workers.run(|inside| {
+        let netns = inside.create()?;
         Socket::open()?.execute(&[messages::set_up(LOOPBACK_INDEX, true, "lo")])?;
-        NetnsFd::current()
+        Ok(netns)
     })?
 }
 
