@@ -3,7 +3,8 @@
 //! *What it does*: sdk `pkg/networkservice/common/{clienturl,dial,connect,mechanisms/sendfd}` in
 //! one: reaches the hop that the elements before it chose, over a pooled connection, sends the
 //! descriptors that the mechanisms speak of, and takes the ones that the answer speaks of.
-//! When the connection moved to another hop, the one before is closed behind it.
+//! When the connection moved to another hop, the one before is closed behind it, as soon as the
+//! request is done: until then packets go that way, and what is told of it is still believed.
 //! *Where it stands*: last.
 //! *On Close*: closes at the hop that the connection went to.
 
@@ -19,7 +20,10 @@ use nsm_model::path;
 use tokio::time::Instant;
 
 use super::recvfd::{Held, inode, inodes};
-use crate::{Blame, Call, Code, Connections, Element, Error, Hop, Next, Target, Tasks, Transport};
+use crate::{
+    Blame, Call, Code, Connections, Element, Error, Hop, Next, Target, Tasks, Transport,
+    begin::Factory,
+};
 
 /// How long closing at a hop that the connection left may take: nobody waits for it.
 const CLOSE_BEHIND: Duration = Duration::from_secs(5);
@@ -68,9 +72,14 @@ impl Connect {
         })
     }
 
-    fn close_behind(&self, left: Downstream) {
+    fn close_behind(&self, call: &Call, left: Downstream) {
         let transport = Arc::clone(&self.transport);
+        let factory = Factory::<Connections>::of(call).ok();
         self.tasks.finish(async move {
+            if let Some(factory) = factory {
+                // Whoever still works on it then has had the time of a close.
+                let _late = factory.settled(Instant::now() + CLOSE_BEHIND).await;
+            }
             let deadline = Instant::now() + CLOSE_BEHIND;
             let closed = async {
                 let hop = transport.connect(&left.target, deadline).await?;
@@ -133,10 +142,11 @@ impl Element<Connections> for Connect {
         let before = call.store.get::<Downstream>();
         if let Err(error) = take_descriptor(call, hop.as_ref(), &answer).await {
             if before.is_none() {
-                self.close_behind(Downstream {
+                let left = Downstream {
                     target,
                     connection: answer,
-                });
+                };
+                self.close_behind(call, left);
             }
             return Err(error);
         }
@@ -145,7 +155,7 @@ impl Element<Connections> for Connect {
             connection: answer.clone(),
         };
         if let Some(left) = before.filter(|left| left.hop() != now.hop()) {
-            self.close_behind(left);
+            self.close_behind(call, left);
         }
         call.store.put(now);
         call.scratch.put(hop);

@@ -38,9 +38,9 @@ impl UpdatePath {
     }
 
     fn step(&self, call: &mut Call, connection: &mut Connection) -> Result<Step, Error> {
+        self.refuse_ours(call, connection)?;
         let key = self.key(call, connection)?;
         let id = connection.id.clone();
-        self.refuse_ours(call, connection)?;
         let path = connection.path.get_or_insert_default();
         let derive = |upstream: &str| derive_id(&self.secret, &key, upstream, &self.name);
         let step = path::advance(&id, path, &self.name, derive).map_err(|error| {

@@ -88,7 +88,7 @@ impl Discover {
         let key = Own::of(call)?.key.digest();
         let failed = call.store.get::<Failed>().unwrap_or_default();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
-        let found = select::candidates(
+        let mut found = select::candidates(
             &connection.labels,
             &service,
             &endpoints,
@@ -96,6 +96,12 @@ impl Discover {
             &key,
             &failed.0,
         );
+        // Of those that have failed the one that did so last is the last.
+        found.sort_by_key(|candidate| {
+            let name = &candidate.endpoint.name;
+            let at = failed.0.iter().position(|known| known == name);
+            at.map_or(0, |at| at + 1)
+        });
         if found.is_empty() {
             return Err(nothing_matches(connection, endpoints.len()));
         }

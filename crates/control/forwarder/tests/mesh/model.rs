@@ -1,0 +1,143 @@
+//! The kernel as a table: what stands, and what was asked of it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use nsm_forwarder::{Counters, Kernel, KernelError, Namespaces};
+use nsm_model::mechanism::Vni;
+use nsm_plan::{Changes, Entry, Link, Plan, Resource, ResourceId};
+
+/// A node's kernel. Like Linux it takes a VNI once.
+#[derive(Default)]
+pub(crate) struct Model(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    standing: BTreeMap<ResourceId, Entry>,
+    foreign: Vec<Vni>,
+    /// Refuse the first device with a VNI, whatever it is: somebody else has it.
+    take_next: bool,
+    fail_next: Option<KernelError>,
+    applied: usize,
+    undone: usize,
+}
+
+fn vni(entry: &Entry) -> Option<Vni> {
+    match &entry.resource {
+        Resource::Link(Link::Vxlan { tunnel, .. }) => Some(tunnel.vni),
+        _ => None,
+    }
+}
+
+impl Model {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// How many resources stand.
+    pub(crate) fn standing(&self) -> usize {
+        self.state().standing.len()
+    }
+
+    /// How often something was made, and how often a plan was taken back.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.applied, state.undone)
+    }
+
+    /// The VNIs that stand.
+    pub(crate) fn vnis(&self) -> Vec<u32> {
+        self.state()
+            .standing
+            .values()
+            .filter_map(vni)
+            .map(Vni::get)
+            .collect()
+    }
+
+    /// The next change fails.
+    pub(crate) fn fail_next(&self, error: KernelError) {
+        self.state().fail_next = Some(error);
+    }
+
+    /// The next VNI that is asked for belongs to somebody else's device.
+    pub(crate) fn take_next_vni(&self) {
+        self.state().take_next = true;
+    }
+}
+
+#[async_trait]
+impl Kernel for Model {
+    async fn apply(&self, changes: Changes, namespaces: Namespaces) -> Result<(), KernelError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        if let Some(error) = state.fail_next.take() {
+            return Err(error);
+        }
+        let mut plan = Plan::default();
+        changes
+            .apply
+            .iter()
+            .cloned()
+            .for_each(|entry| plan.add(entry));
+        if let Some(missing) = plan
+            .namespaces()
+            .into_iter()
+            .find(|id| !namespaces.contains_key(id))
+        {
+            return Err(KernelError::Refused(format!(
+                "no descriptor of namespace {missing:?}"
+            )));
+        }
+        for entry in &changes.undo {
+            state.standing.remove(&entry.id);
+        }
+        for asked in changes.apply.iter().filter_map(vni) {
+            if std::mem::take(&mut state.take_next) {
+                state.foreign.push(asked);
+            }
+            let used = state
+                .standing
+                .values()
+                .filter_map(vni)
+                .any(|vni| vni == asked);
+            if used || state.foreign.contains(&asked) {
+                return Err(KernelError::VniInUse(asked));
+            }
+        }
+        state.applied += 1;
+        for entry in changes.apply {
+            state.standing.insert(entry.id.clone(), entry);
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, plan: Plan) -> Result<(), KernelError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        state.undone += 1;
+        for entry in plan.entries() {
+            state.standing.remove(&entry.id);
+        }
+        Ok(())
+    }
+
+    async fn stands(&self, plan: &Plan) -> bool {
+        let state = self.state();
+        plan.entries()
+            .iter()
+            .all(|entry| state.standing.contains_key(&entry.id))
+    }
+
+    async fn counters(&self, _: &Plan) -> Vec<(&'static str, Counters)> {
+        Vec::new()
+    }
+}
+
+/// A kernel of its own for each node.
+pub(crate) fn node() -> Arc<Model> {
+    Arc::default()
+}

@@ -1,0 +1,185 @@
+//! Two nodes with a tunnel between them.
+
+use std::time::Duration;
+
+use nsm_chain::Code;
+use nsm_forwarder::KernelError;
+use nsm_test_support::LIFE;
+use tokio::time::sleep;
+
+use crate::world::{Node, Served, World, connect, down, ids, left, names, serving, settle, wanted};
+
+/// A client's node, an endpoint's node, and the endpoint.
+fn two() -> (World, Node, Node, Served) {
+    let world = World::new();
+    let (near, far) = (world.node(1), world.node(2));
+    let nse = world.endpoint("nse-far", &far, &[&near]);
+    (world, near, far, nse)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_between_two_nodes_and_its_close() {
+    let (world, near, far, nse) = two();
+    let session = connect(&world.client("nsc", &near), "nsc-0").await;
+    let path = [
+        "nsc",
+        "manager-1",
+        "forwarder-1",
+        "manager-2",
+        "forwarder-2",
+        "nse-far",
+    ];
+    assert_eq!(names(session.connection()), path);
+    assert_eq!(
+        session.connection().context.MTU,
+        1446,
+        "cut by what VXLAN adds"
+    );
+    assert_eq!(near.kernel.vnis(), far.kernel.vnis());
+    assert_eq!(
+        near.kernel.vnis()[0] % 2,
+        0,
+        "192.168.0.1 <= 192.168.0.2: even"
+    );
+    session.close().await.unwrap();
+    settle().await;
+    assert_eq!(left(&[&near, &far], &[&nse]), [""; 0]);
+    assert!(near.roles.vnis.is_empty() && far.roles.vnis.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_and_tunnel_are_the_same_after_many_refreshes() {
+    let (world, near, far, _) = two();
+    let client = world.client("nsc", &near);
+    let session = connect(&client, "nsc-0").await;
+    let vnis = near.kernel.vnis();
+    sleep(LIFE * 3).await;
+    let again = connect(&client, "nsc-0").await;
+    assert_eq!(ids(session.connection()), ids(again.connection()));
+    assert_eq!(
+        (near.kernel.vnis(), far.kernel.vnis()),
+        (vnis.clone(), vnis)
+    );
+    assert_eq!(
+        (near.kernel.counts(), far.kernel.counts()),
+        ((1, 0), (1, 0))
+    );
+    assert_eq!((near.roles.vnis.len(), far.roles.vnis.len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vni_that_is_taken_here_or_there_is_chosen_again() {
+    for taken_near in [true, false] {
+        let (world, near, far, nse) = two();
+        if taken_near { &near } else { &far }.kernel.take_next_vni();
+        let session = connect(&world.client("nsc", &near), "nsc-0").await;
+        assert_eq!(
+            near.kernel.vnis(),
+            far.kernel.vnis(),
+            "taken near: {taken_near}"
+        );
+        assert_eq!(near.kernel.vnis().len(), 1);
+        session.close().await.unwrap();
+        settle().await;
+        assert_eq!(left(&[&near, &far], &[&nse]), [""; 0]);
+        // What the far node has seen somebody else use is remembered; nothing of ours is.
+        assert_eq!(far.roles.vnis.len(), usize::from(!taken_near));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_either_kernel_refuses_leaves_nothing_on_both() {
+    for near_fails in [true, false] {
+        let (world, near, far, nse) = two();
+        let failing = if near_fails { &near } else { &far };
+        failing
+            .kernel
+            .fail_next(KernelError::Refused("no memory".to_owned()));
+        let error = world
+            .client("nsc", &near)
+            .request(&wanted("nsc-0"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code, Code::Internal);
+        assert!(error.message.contains("no memory"), "{error}");
+        settle().await;
+        assert_eq!(
+            left(&[&near, &far], &[&nse]),
+            [""; 0],
+            "near fails: {near_fails}"
+        );
+        assert!(near.roles.vnis.is_empty() && far.roles.vnis.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_refresh_keeps_the_tunnel_and_takes_no_more_vnis() {
+    let (world, near, far, _) = two();
+    let client = world.client("nsc", &near);
+    let _session = connect(&client, "nsc-0").await;
+    let vnis = far.kernel.vnis();
+    world.wire.cut("unix:///run/nse-far");
+    for _ in 0..10 {
+        client.request(&wanted("nsc-0")).await.unwrap_err();
+    }
+    assert_eq!(
+        (near.kernel.vnis(), far.kernel.vnis()),
+        (vnis.clone(), vnis)
+    );
+    assert_eq!(far.roles.vnis.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_endpoint_that_dies_is_replaced_by_one_near_and_back() {
+    let (world, near, far, a) = two();
+    let b = world.endpoint("nse-near", &near, &[&far]);
+    let session = connect(&world.client("nsc", &near), "nsc-0").await;
+    for _ in 0..2 {
+        settle().await;
+        let used = serving(&near);
+        let (url, other) = match used[0].as_str() {
+            "nse-far" => (&a.url, "nse-near"),
+            _ => (&b.url, "nse-far"),
+        };
+        world.wire.cut(url);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(serving(&near), [other]);
+        assert!(near.kernel.standing() > 0);
+        world.wire.mend(url);
+    }
+    session.close().await.unwrap();
+    sleep(LIFE).await;
+    assert_eq!(left(&[&near, &far], &[]), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reselection_is_made_once_on_the_first_forwarder() {
+    let (world, near, far, _) = two();
+    // A second endpoint on the far node: its forwarder must use the one that it was told.
+    world.endpoint("nse-far-2", &far, &[&near]);
+    let _session = connect(&world.client("nsc", &near), "nsc-0").await;
+    for _ in 0..4 {
+        let before = serving(&near);
+        down(&near);
+        settle().await;
+        let now = serving(&near);
+        assert_ne!(now, before);
+        assert_eq!(serving(&far), now, "both nodes speak of one endpoint");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_is_restarted_is_not_a_dead_endpoint() {
+    let (world, near, far, _) = two();
+    world.endpoint("nse-near", &near, &[&far]);
+    let session = connect(&world.client("nsc", &near), "nsc-0").await;
+    let before = serving(&near);
+    settle().await;
+    world.wire.cut(&near.manager);
+    sleep(Duration::from_secs(5)).await;
+    world.wire.mend(&near.manager);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(serving(&near), before);
+    assert_eq!(near.kernel.counts(), (1, 0), "packets flow all the time");
+    session.close().await.unwrap();
+}

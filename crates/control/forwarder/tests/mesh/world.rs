@@ -1,0 +1,295 @@
+//! A mesh of real lists over a wire in memory.
+
+use std::{sync::Arc, time::Duration};
+
+use nsm_api::connection::{Connection, Mechanism};
+use nsm_chain::{Call, Target, Tasks, Tokens as _, elements::Table as _};
+use nsm_forwarder::{Config, Forwarder, Kernel, Parts};
+use nsm_manager::Seams;
+use nsm_model::{ids::Secret, ipam::PointToPoint, mechanism, url::EndpointUrl};
+use nsm_sdk::{Client, Endpoint, Kind, Namespace, Order, Session, elements::Prefixes};
+use nsm_test_support::{
+    Book, Clock, Keys, LIFE, Pipe, Watched, Wire, caller, endpoint, namespace, order, service,
+    spiffe,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::model::{Model, node};
+
+pub(crate) const SERVICE: &str = "svc";
+
+/// One node: its manager, its forwarder, its kernel.
+pub(crate) struct Node {
+    pub(crate) manager: String,
+    pub(crate) forwarder: String,
+    pub(crate) kernel: Arc<Model>,
+    pub(crate) roles: Forwarder,
+    /// What the manager sees: the node's forwarder.
+    pub(crate) locals: Arc<Book>,
+    /// What the forwarder sees.
+    pub(crate) book: Arc<Book>,
+    pub(crate) table: Arc<Watched>,
+}
+
+/// An endpoint that serves.
+pub(crate) struct Served {
+    pub(crate) url: String,
+    pub(crate) prefixes: Prefixes,
+    pub(crate) table: Arc<Watched>,
+}
+
+pub(crate) struct World {
+    pub(crate) wire: Wire,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: Tasks,
+}
+
+fn secret(name: &str) -> Secret {
+    let mut bytes = [0; 32];
+    for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    Secret::new(bytes)
+}
+
+fn target(url: &str) -> Target {
+    Target::Url(EndpointUrl::parse(url))
+}
+
+/// Lets everything that is due happen.
+pub(crate) async fn settle() {
+    sleep(Duration::from_millis(50)).await;
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            wire: Wire::default(),
+            clock: Clock::default(),
+            tasks: Tasks::new(),
+        }
+    }
+
+    /// A node with this number.
+    pub(crate) fn node(&self, n: u8) -> Node {
+        let (manager, forwarder) = (
+            format!("tcp://10.0.0.{n}:5001"),
+            format!("unix:///run/forwarder-{n}"),
+        );
+        let (kernel, locals, book) = (node(), Arc::new(Book::default()), Arc::new(Book::default()));
+        locals.add_service(service(SERVICE));
+        book.add_service(service(SERVICE));
+        locals.add(endpoint(
+            &format!("forwarder-{n}"),
+            "forwarder",
+            &forwarder,
+            &[],
+        ));
+        let roles = self.forwarder(n, &forwarder, kernel.clone(), book.clone());
+        let name = format!("manager-{n}");
+        let (keys, table) = (Keys::new(&name, self.clock), Arc::new(Watched::default()));
+        let config = nsm_manager::Config {
+            name: name.clone(),
+            url: manager.clone(),
+            forwarder_service: "forwarder".to_owned(),
+            info: [("nodeName".to_owned(), format!("node-{n}"))].into(),
+        };
+        let seams = Seams {
+            secret: secret(&name),
+            tokens: keys.clone(),
+            transport: self.wire.transport(keys),
+            directory: locals.clone(),
+            table: table.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let list = nsm_manager::connections(&config, &seams);
+        self.wire
+            .attach(&manager, spiffe(&name), list, Some(table.clone()));
+        Node {
+            manager,
+            forwarder,
+            kernel,
+            roles,
+            locals,
+            book,
+            table,
+        }
+    }
+
+    fn forwarder(&self, n: u8, url: &str, kernel: Arc<Model>, book: Arc<Book>) -> Forwarder {
+        let name = format!("forwarder-{n}");
+        let (keys, table) = (Keys::new(&name, self.clock), Arc::new(Watched::default()));
+        let config = Config {
+            name: name.clone(),
+            tunnel_ip: format!("192.168.0.{n}").parse().unwrap(),
+            vxlan_port: 4789,
+            underlay_mtu: 1500,
+            require_encryption: false,
+        };
+        let parts = Parts {
+            secret: secret(&name),
+            tokens: keys.clone(),
+            transport: self.wire.transport(keys),
+            directory: book,
+            kernel: kernel as Arc<dyn Kernel>,
+            table: table.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let roles = Forwarder::new(&config, &parts);
+        self.wire
+            .attach(url, spiffe(&name), roles.chain.clone(), Some(table));
+        roles
+    }
+
+    fn parts(&self, name: &str, manager: &str, file: &str) -> (nsm_sdk::Parts, Arc<Watched>) {
+        let (keys, table) = (Keys::new(name, self.clock), Arc::new(Watched::default()));
+        let (inode, descriptor) = namespace(file);
+        let parts = nsm_sdk::Parts {
+            name: name.to_owned(),
+            secret: secret(name),
+            tokens: keys.clone(),
+            transport: self.wire.transport(keys),
+            manager: target(manager),
+            namespace: Namespace { inode, descriptor },
+            table: table.clone(),
+            tasks: self.tasks.clone(),
+        };
+        (parts, table)
+    }
+
+    /// An endpoint on a node, known to that node's forwarder, and to `others` through its manager.
+    pub(crate) fn endpoint(&self, name: &str, on: &Node, others: &[&Node]) -> Served {
+        let url = format!("unix:///run/{name}");
+        let (parts, table) = self.parts(name, &on.manager, "/dev/zero");
+        let prefixes =
+            Prefixes::new(PointToPoint::new(&[vec!["10.0.0.0/24".parse().unwrap()]]).unwrap());
+        let kind = Kind::Terminal {
+            prefixes: prefixes.clone(),
+            routes: Vec::new(),
+            dns: Vec::new(),
+            mtu: 0,
+        };
+        let list = Endpoint::new(&parts, kind, Vec::new()).chain;
+        self.wire
+            .attach(&url, spiffe(name), list, Some(table.clone()));
+        on.book.add(endpoint(name, SERVICE, &url, &[]));
+        for other in others {
+            other.book.add(endpoint(name, SERVICE, &on.manager, &[]));
+        }
+        Served {
+            url,
+            prefixes,
+            table,
+        }
+    }
+
+    pub(crate) fn client(&self, name: &str, on: &Node) -> Client {
+        self.client_of(name, on, self.tasks.clone())
+    }
+
+    /// A client whose process ends with these tasks.
+    pub(crate) fn client_of(&self, name: &str, on: &Node, tasks: Tasks) -> Client {
+        let (parts, _) = self.parts(name, &on.manager, "/dev/null");
+        let parts = nsm_sdk::Parts { tasks, ..parts };
+        Client::new(&parts, Default::default(), Duration::from_secs(5))
+    }
+
+    /// A call that somebody makes to a manager by hand.
+    pub(crate) fn call(&self, who: &str, manager: &str) -> Call {
+        let keys = Keys::new(who, self.clock);
+        let pipe = Arc::new(Pipe::default());
+        pipe.send_file("/dev/null");
+        let token = keys.issue(&spiffe(manager)).unwrap();
+        Call::from(
+            caller(&spiffe(who), pipe),
+            Some(token),
+            Instant::now() + LIFE,
+        )
+    }
+}
+
+/// What a client in the namespace of `/dev/null` asks for.
+pub(crate) fn wanted(id: &str) -> Order {
+    Order {
+        id: id.to_owned(),
+        service: SERVICE.to_owned(),
+        mechanisms: vec![kernel()],
+        ..Default::default()
+    }
+}
+
+pub(crate) fn kernel() -> Mechanism {
+    let asked = mechanism::Kernel {
+        netns: Some(namespace("/dev/null").0),
+        name: Some("nsm-1".parse().unwrap()),
+        bare: false,
+    };
+    asked.mechanism()
+}
+
+/// The request of somebody who calls by hand.
+pub(crate) fn by_hand(client: &str, id: &str) -> nsm_api::networkservice::NetworkServiceRequest {
+    order(client, id, SERVICE, kernel())
+}
+
+pub(crate) fn names(connection: &Connection) -> Vec<&str> {
+    connection
+        .path
+        .path_segments
+        .iter()
+        .map(|segment| segment.name.as_str())
+        .collect()
+}
+
+pub(crate) fn ids(connection: &Connection) -> Vec<&str> {
+    connection
+        .path
+        .path_segments
+        .iter()
+        .map(|segment| segment.id.as_str())
+        .collect()
+}
+
+/// The endpoint of the one connection that a node's manager has.
+pub(crate) fn serving(node: &Node) -> Vec<String> {
+    let all = node.table.all();
+    all.iter()
+        .map(|one| one.network_service_endpoint_name.clone())
+        .collect()
+}
+
+/// What is left of everything on these nodes and endpoints: nothing, after a close.
+pub(crate) fn left(nodes: &[&Node], served: &[&Served]) -> Vec<String> {
+    let mut left = Vec::new();
+    for node in nodes {
+        let counts = [
+            ("resources", node.kernel.standing()),
+            ("lives", node.roles.lives.all().len()),
+            ("connections of the manager", node.table.all().len()),
+        ];
+        let some = counts.iter().filter(|(_, count)| *count > 0);
+        left.extend(some.map(|(what, count)| format!("{}: {count} {what}", node.forwarder)));
+    }
+    for served in served {
+        let counts = [
+            ("addresses", served.prefixes.leases()),
+            ("connections", served.table.all().len()),
+        ];
+        let some = counts.iter().filter(|(_, count)| *count > 0);
+        left.extend(some.map(|(what, count)| format!("{}: {count} {what}", served.url)));
+    }
+    left
+}
+
+/// Asks once, as a client that keeps its connection.
+pub(crate) async fn connect(client: &Client, id: &str) -> Session {
+    client.request(&wanted(id)).await.unwrap()
+}
+
+/// Marks the connection down at the client's manager, as a hop further on would.
+pub(crate) fn down(node: &Node) {
+    for mut connection in node.table.all() {
+        connection.state = nsm_api::connection::State::DOWN.into();
+        node.table.update(connection);
+    }
+}
