@@ -12,14 +12,14 @@ use std::{
 use nsm_chain::Tasks;
 use nsm_identity::tls;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf},
     sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::{fdstream::FdStream, listen::Bound, peer::Peer, socket::Socket};
+use crate::{fdstream::FdStream, link::WRITE_BUFFER, listen::Bound, peer::Peer, socket::Socket};
 
 /// How long a peer may take for its handshake; a busy node needs milliseconds.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ async fn handshake(
         .ok_or_else(|| io::Error::other("the peer presented no SVID"))?;
     let peer = Peer::new(&svid, descriptors, local, address.to_owned());
     Ok(Accepted {
-        stream,
+        stream: BufWriter::with_capacity(WRITE_BUFFER, stream),
         peer,
         cut: Box::pin(cut.cancelled_owned()),
     })
@@ -148,7 +148,7 @@ async fn handshake(
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    stream: TlsStream<Socket>,
+    stream: BufWriter<TlsStream<Socket>>,
     peer: Arc<Peer>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }

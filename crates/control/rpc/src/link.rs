@@ -16,7 +16,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nsm_chain::{Code, Error, Tasks};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
@@ -28,6 +28,10 @@ pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 4 << 20;
 /// The longest header list taken in, in bytes: the registry path with its tokens, and some room.
 pub(crate) const MAX_HEADER_LIST: u32 = 64 * 1024;
+
+/// What is gathered before it is sealed and sent, in bytes: one TLS record. HTTP/2 writes headers,
+/// data and window updates apart; a record and a system call for each would wake the peer as often.
+pub(crate) const WRITE_BUFFER: usize = 16 * 1024;
 
 /// A shared connection to a peer; cheap to clone. It stays open for as long as a handle, a call or
 /// a stream of it lives, even when the pool has replaced it.
@@ -64,7 +68,7 @@ impl PeerHandle {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADER_LIST)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(BufWriter::with_capacity(WRITE_BUFFER, stream)))
             .await
             .map_err(|error| broken(&peer, &error))?;
         let gone = CancellationToken::new();
