@@ -22,6 +22,10 @@ use crate::elements::{Joined, Joiner};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks for it: a look costs some 20 microseconds.
 const LOOK: Duration = Duration::from_micros(200);
+/// The first wait before it is looked again whether the near interface is still a port; each next
+/// one is twice as long. The forwarder may make it anew when it has our answer, with another
+/// hardware address where the client's address is another one.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Bridges pass whatever their ports do: the largest MTU of Linux's bridge.
 const BRIDGE_MTU: u32 = 65_535;
 
@@ -136,6 +140,21 @@ impl Bridges {
             .map_err(|error| kernel(&error))
     }
 
+    /// Joins the near interface again where it was made anew after our answer.
+    async fn keep_near(&self, joined: Joined) {
+        let (began, mut wait) = (Instant::now(), LOOK_AGAIN);
+        while began.elapsed() < PATIENCE {
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+            if !self.state().joined.contains_key(&joined.id) {
+                return;
+            }
+            let (bridges, joined) = (self.clone(), joined.clone());
+            // Between the old interface and the new one there is none: the next look finds it.
+            let _absent = blocking(move || bridges.try_near(&joined)).await;
+        }
+    }
+
     fn part_now(&self, id: &str) -> Result<(), Error> {
         let mut state = self.state();
         let Some(joined) = state.joined.remove(id) else {
@@ -187,7 +206,9 @@ impl Joiner for Bridges {
         blocking(move || bridges.join_now(&both)).await?;
         let bridges = self.clone();
         self.tasks.spawn(async move {
-            let _reported = tokio::task::spawn_blocking(move || bridges.join_near(&joined)).await;
+            let (first, near) = (bridges.clone(), joined.clone());
+            let _reported = tokio::task::spawn_blocking(move || first.join_near(&near)).await;
+            bridges.keep_near(joined).await;
         });
         Ok(())
     }
