@@ -111,7 +111,7 @@ fn written_dns(text: &str) -> Result<String, String> {
 fn written_payload(text: &str) -> Result<String, String> {
     match Payload::parse(text) {
         Payload::Other(_) => Err("write ETHERNET or IP".to_owned()),
-        _ => Ok(text.to_owned()),
+        Payload::Ethernet | Payload::Ip => Ok(text.to_owned()),
     }
 }
 
