@@ -1,25 +1,23 @@
 //! A whole mesh on the stage: an authority, a registry, and on every node an identity agent, a
 //! manager and a forwarder, each a process with an identity of its own.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::cell::{Cell, Process, Run, Spec};
 use crate::error::LabError;
 use crate::lab::Lab;
 use crate::node::{IDENTITY_FOLDER, Node, SOCKET_FOLDER};
 use crate::pod::Pod;
+use files::{START, said, wait, write};
 
 /// The trust domain of every lab.
 pub const TRUST_DOMAIN: &str = "nsm.lab";
-/// How long a role may take to start: the slowest part is a debug build's first handshakes.
-const START: Duration = Duration::from_secs(20);
-/// Between two looks at a log.
-const LOOK: Duration = Duration::from_millis(5);
 /// Upstream's ports.
 const REGISTRY_PORT: u16 = 5002;
 const MANAGER_PORT: u16 = 5001;
@@ -394,39 +392,5 @@ impl MeshNode {
             let _infallible = writeln!(text, "  - id: {id}\n    selectors: {{ pidns: {pid} }}");
         }
         write(&self.node.folder().join("entries/entries.yaml"), &text)
-    }
-}
-
-/// Whole or not at all: the agent may read at any time.
-fn write(path: &Path, text: &str) -> Result<(), LabError> {
-    let draft = path.with_extension("draft");
-    std::fs::write(&draft, text).map_err(|e| LabError::file("write", &draft, e))?;
-    std::fs::rename(&draft, path).map_err(|e| LabError::file("write", path, e))
-}
-
-/// How much a log has already, in bytes: the words of an earlier process are none of the next one's.
-fn said(log: &Path) -> usize {
-    std::fs::read(log).map_or(0, |text| text.len())
-}
-
-/// Waits until a program says in its log, after the first `said` bytes, that it is ready.
-fn wait(process: &Process, log: &Path, said: usize, ready: &str) -> Result<(), LabError> {
-    let began = Instant::now();
-    loop {
-        let text = std::fs::read(log).unwrap_or_default();
-        let text = String::from_utf8_lossy(text.get(said..).unwrap_or_default());
-        if text.contains(ready) {
-            return Ok(());
-        }
-        if process.status().is_some() || began.elapsed() > START {
-            let end: Vec<&str> = text.lines().rev().take(8).collect();
-            let end: Vec<&str> = end.into_iter().rev().collect();
-            let what = format!("{} waiting for {ready:?}", log.display());
-            return Err(LabError::NotReady {
-                what,
-                log: end.join("\n"),
-            });
-        }
-        std::thread::sleep(LOOK);
     }
 }

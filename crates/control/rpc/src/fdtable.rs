@@ -29,8 +29,8 @@ pub const MAX_WAITERS: usize = 4_096;
 /// one keeps its network namespace alive.
 pub const HELD_FOR: Duration = Duration::from_secs(15);
 
-/// How long a claimed descriptor stays: two mechanisms of one request may name the same one. As long
-/// as it is held its network namespace does not end, and nobody learns that its pod is gone.
+/// How long a claimed descriptor stays: two mechanisms of one request may name the same one. As
+/// long as it is held its network namespace does not end, and nobody learns that its pod is gone.
 pub const CLAIMED_FOR: Duration = Duration::from_millis(500);
 
 /// Why a descriptor did not cross.
