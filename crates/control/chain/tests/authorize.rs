@@ -1,4 +1,5 @@
 //! `authorize`: who may, who may not, and what each is told.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
 //! `begin`: one event at a time for each item, in order; nothing is left of what failed.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{
     sync::{

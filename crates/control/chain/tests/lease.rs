@@ -1,4 +1,5 @@
 //! `timeout`: a lease ends what nobody refreshes, and nothing else.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{
     sync::{Arc, Mutex},

@@ -98,6 +98,12 @@ impl Client {
         }
     }
 
+    /// The names of its elements, in request order.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        self.chain.names()
+    }
+
     /// Asks once.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 mod descriptors;
 mod directory;
 mod messages;
+mod standing;
 mod table;
 mod tokens;
 mod wire;
@@ -17,6 +18,7 @@ mod wire;
 pub use descriptors::{Pipe, file_of, namespace};
 pub use directory::{Book, endpoint, service};
 pub use messages::{full_connection, full_endpoint, full_request, full_service, order, unknown};
+pub use standing::{SHARED, Stands, misplaced};
 pub use table::Watched;
 pub use tokens::{Clock, Keys, LIFE, caller, jwt, spiffe};
 pub use wire::Wire;

@@ -26,10 +26,10 @@ struct State {
 }
 
 fn vni(entry: &Entry) -> Option<Vni> {
-    match &entry.resource {
-        Resource::Link(Link::Vxlan { tunnel, .. }) => Some(tunnel.vni),
-        _ => None,
+    if let Resource::Link(Link::Vxlan { tunnel, .. }) = &entry.resource {
+        return Some(tunnel.vni);
     }
+    None
 }
 
 impl Model {

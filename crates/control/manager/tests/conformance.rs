@@ -1,0 +1,190 @@
+//! Every element of the manager passes the kit, and its lists stand as their pages say.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::sync::Arc;
+
+use expect_test::expect;
+use nsm_chain::{
+    Call, Chain, Code, Connections, Element, Endpoints, Error, Tasks, Tokens as _,
+    begin::Begin,
+    kit::{self, Probe},
+};
+use nsm_manager::{
+    Config, Locals, Seams, connections,
+    elements::{DiscoverForwarder, LocalBypass, RecvFd},
+    endpoints, services,
+};
+use nsm_model::ids::Secret;
+use nsm_test_support::{
+    Book, Clock, Keys, LIFE, Pipe, SHARED, Stands, Watched, Wire, caller, endpoint, full_endpoint,
+    full_request, jwt, misplaced, namespace, service, spiffe,
+};
+use tokio::time::Instant;
+
+const URL: &str = "tcp://10.0.0.1:5001";
+
+fn call() -> Call {
+    let (before, clock) = (spiffe("before"), Clock::default());
+    let pipe = Arc::new(Pipe::default());
+    pipe.send_file("/dev/null");
+    let token = jwt(&before, &before, &spiffe("own"), clock.now() + LIFE);
+    Call::from(caller(&before, pipe), Some(token), Instant::now() + LIFE)
+}
+
+fn book() -> Arc<Book> {
+    let book = Book::default();
+    book.add_service(service("svc"));
+    book.add(endpoint(
+        "forwarder-1",
+        "forwarder",
+        "unix:///run/forwarder-1",
+        &[],
+    ));
+    Arc::new(book)
+}
+
+#[tokio::test(start_paused = true)]
+async fn discoverforwarder_conforms() {
+    let list = |last: Box<dyn Element<Connections>>| {
+        let discover = DiscoverForwarder::new(book(), "forwarder");
+        Chain::new(vec![
+            Box::new(discover) as Box<dyn Element<Connections>>,
+            last,
+        ])
+    };
+    let request = full_request("own-id", "svc");
+    kit::conform(|probe| list(Box::new(probe)), call, request.clone())
+        .await
+        .unwrap();
+    kit::keeps(list, call, request, |_| {}).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn registration_elements_conform() {
+    let tasks = Tasks::new();
+    let list = |last: Box<dyn Element<Endpoints>>| {
+        Chain::new(vec![
+            Box::new(Begin::new(tasks.clone())) as Box<dyn Element<Endpoints>>,
+            Box::new(RecvFd),
+            Box::new(LocalBypass::new(Arc::new(Locals::default()), URL)),
+            last,
+        ])
+    };
+    let mut request = full_endpoint("nse");
+    for url in [request.url.clone(), namespace("/dev/null").0.to_string()] {
+        request.url = url;
+        kit::conform(|probe| list(Box::new(probe)), call, request.clone())
+            .await
+            .unwrap();
+        kit::keeps(list, call, request.clone(), |one| one.url.clear())
+            .await
+            .unwrap();
+    }
+    request.url = namespace("/dev/zero").0.to_string();
+    let chain = list(Box::<Probe>::default());
+    let error = chain
+        .request(&mut call(), request.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::InvalidArgument);
+    assert!(
+        error.message.contains("nse") && error.message.contains(&request.url),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_is_local_from_its_registration_until_its_owner_takes_it_back() {
+    // What the registry answers to a close, and whether the endpoint is still known here then.
+    let table = [
+        (Code::Unavailable, false),
+        (Code::NotFound, false),
+        (Code::PermissionDenied, true),
+    ];
+    for (code, stays) in table {
+        let locals = Arc::new(Locals::default());
+        let list = |last: Box<dyn Element<Endpoints>>| {
+            let bypass = LocalBypass::new(Arc::clone(&locals), URL);
+            Chain::new(vec![Box::new(bypass) as Box<dyn Element<Endpoints>>, last])
+        };
+        let refusing = list(Box::new(Probe::failing(Error::new(code, "told to refuse"))));
+        refusing
+            .request(&mut call(), full_endpoint("nse"))
+            .await
+            .unwrap_err();
+        assert!(locals.get("nse").is_none(), "refused: not local");
+        let given = list(Box::<Probe>::default())
+            .request(&mut call(), full_endpoint("nse"))
+            .await
+            .unwrap();
+        assert_eq!(
+            given.url,
+            full_endpoint("nse").url,
+            "its own URL comes back"
+        );
+        assert_eq!(locals.offering("svc").len(), 1);
+        refusing
+            .close(&mut call(), full_endpoint("nse"))
+            .await
+            .unwrap_err();
+        assert_eq!(locals.get("nse").is_some(), stays, "{code:?}");
+    }
+}
+
+/// What the manager's own elements' pages say.
+const OWN: &[Stands<'static>] = &[
+    ("discoverforwarder", &["clientinfo"], &["connect"]),
+    ("localbypass", &["recvfd"], &["connect"]),
+    ("clientinfo", &[], &["connect"]),
+];
+
+/// The registry stands last.
+struct Last;
+
+#[async_trait::async_trait]
+impl<K: nsm_chain::Kind> Element<K> for Last {
+    fn name(&self) -> &'static str {
+        "connect"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: K::Request,
+        next: nsm_chain::Next<K>,
+    ) -> Result<K::Item, Error> {
+        next.request(call, request).await
+    }
+}
+
+#[tokio::test]
+async fn the_lists_stand_in_order() {
+    let keys = Keys::new("own", Clock::default());
+    assert_eq!(keys.own_id(), spiffe("own"));
+    let seams = Seams {
+        secret: Secret::new([1; 32]),
+        tokens: keys.clone(),
+        transport: Wire::default().transport(keys),
+        directory: book(),
+        table: Arc::new(Watched::default()),
+        tasks: Tasks::new(),
+    };
+    let config = Config {
+        name: "own".to_owned(),
+        url: URL.to_owned(),
+        forwarder_service: "forwarder".to_owned(),
+        info: Default::default(),
+    };
+    let connections = connections(&config, &seams).names();
+    expect!["updatepath updatetoken authorize begin timeout monitor clientinfo recvfd discoverforwarder connect"]
+        .assert_eq(&connections.join(" "));
+    let services = services(&seams, Box::new(Last)).names();
+    expect!["updatepath updatetoken authorize connect"].assert_eq(&services.join(" "));
+    let endpoints = endpoints(&config, &seams, Arc::default(), Box::new(Last)).names();
+    expect!["updatepath updatetoken authorize begin clientinfo recvfd localbypass connect"]
+        .assert_eq(&endpoints.join(" "));
+    for names in [connections, services, endpoints] {
+        assert_eq!(misplaced(&names, SHARED), [""; 0]);
+        assert_eq!(misplaced(&names, OWN), [""; 0]);
+    }
+}
