@@ -23,6 +23,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// How long one attempt may take.
 const DIAL: Duration = Duration::from_secs(2);
 
+/// How long a peer is followed after nothing goes through it any more: connections that come and go
+/// one after another share one stream. Shorter than the pool keeps an idle link.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What became of a connection further on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -161,36 +165,43 @@ impl Inner {
     }
 
     /// Follows one peer until nothing goes through it any more.
-    async fn run(&self, key: String, stream: Arc<Stream>, mut hop: Arc<dyn Hop>) {
+    async fn run(&self, key: String, stream: Arc<Stream>, hop: Arc<dyn Hop>) {
+        tokio::select! {
+            () = self.follow_all(&key, &stream, hop) => {}
+            () = self.idle(&key, &stream) => {}
+        }
+    }
+
+    /// Follows one peer for ever, or until it is an endpoint that is gone.
+    async fn follow_all(&self, key: &str, stream: &Stream, mut hop: Arc<dyn Hop>) {
         let mut resumed = false;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let began = Instant::now();
-            tokio::select! {
-                () = self.follow_one(&stream, hop.as_ref(), resumed) => {}
-                () = stream.emptied.notified() => if self.finished(&key, &stream) { return },
-            }
-            hop = tokio::select! {
-                again = self.reconnect(&stream) => match again {
-                    Some(hop) => hop,
-                    None => {
-                        // Whoever follows from now on gets a new stream.
-                        self.state().streams.remove(&key);
-                        self.tell_all(&stream, Change::Down);
-                        return;
-                    }
-                },
-                () = stream.emptied.notified() => {
-                    if self.finished(&key, &stream) { return }
-                    continue;
-                }
+            self.follow_one(stream, hop.as_ref(), resumed).await;
+            let Some(again) = self.reconnect(stream).await else {
+                self.tell_all(stream, Change::Down);
+                self.state().streams.remove(key);
+                return;
             };
+            hop = again;
             resumed = true;
             // A peer that is there and ends every stream must not be asked in a hot loop.
             if began.elapsed() < RETRY.1 {
                 tokio::time::sleep(backoff.next_wait()).await;
             } else {
                 backoff.reset();
+            }
+        }
+    }
+
+    /// Waits until nothing has gone through the peer for a while.
+    async fn idle(&self, key: &str, stream: &Stream) {
+        loop {
+            stream.emptied.notified().await;
+            tokio::time::sleep(LINGER).await;
+            if self.finished(key, stream) {
+                return;
             }
         }
     }
