@@ -3,7 +3,8 @@
 //! *What it does*: sdk `pkg/registry/common/localbypass`: keeps the endpoint's own URL and socket,
 //! registers it further up with ours, and gives its own back in the answer.
 //! *Where it stands*: after `recvfd`; before `connect`.
-//! *On Close*: the endpoint is local no longer, unless the registry says that it is not the caller's.
+//! *On Close*: the endpoint is local no longer, unless the registry says that it is not the
+//! caller's.
 
 use std::sync::Arc;
 
