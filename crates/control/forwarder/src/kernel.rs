@@ -59,7 +59,7 @@ pub trait Kernel: Send + Sync {
     /// Whether every link of a plan is there and up.
     async fn stands(&self, plan: &Plan) -> bool;
 
-    /// What the links of a plan have carried: `client` or `server` (upstream's words for the side of
-    /// whoever asked and of the endpoint), and its counters, for each end that is on this node.
+    /// What the links of a plan have carried: `client` or `server` (upstream's words for the side
+    /// of whoever asked and of the endpoint), and its counters, for each end that is on this node.
     async fn counters(&self, plan: &Plan) -> Vec<(&'static str, Counters)>;
 }

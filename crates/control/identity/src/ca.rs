@@ -1,9 +1,9 @@
 //! The built-in authority: SPIFFE identities for machines without SPIRE.
 //!
-//! A [`Root`] signs intermediates, one per node; an operator lets a node in with a one-time [`JoinToken`]
-//! over the [`AuthorityServer`]. The [`Node`] signs its workloads' SVIDs and serves them over the SPIFFE
-//! Workload API ([`WorkloadServer`]) to processes that match an [`Entry`]. On a laptop and in a lab one
-//! process is both: [`Node::local`].
+//! A [`Root`] signs intermediates, one per node; an operator lets a node in with a one-time
+//! [`JoinToken`] over the [`AuthorityServer`]. The [`Node`] signs its workloads' SVIDs and serves
+//! them over the SPIFFE Workload API ([`WorkloadServer`]) to processes that match an [`Entry`]. On
+//! a laptop and in a lab one process is both: [`Node::local`].
 
 mod attest;
 mod authority;

@@ -25,7 +25,8 @@ use crate::{
 /// The first pause after a refusal: a process often starts a moment before its entry is known.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
-/// The longest pause while starting: nobody should wait longer than this for an agent that has come.
+/// The longest pause while starting: nobody should wait longer than this for an agent that has
+/// come.
 const STARTUP_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// The longest pause while the agent is away: the SVID in hand lasts for minutes at least.
@@ -45,8 +46,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Fetches the default SVID from the agent at `address` (`unix:///path` or `tcp://ip:port`), trying until
-    /// `startup` has passed, and follows its rotations from then on.
+    /// Fetches the default SVID from the agent at `address` (`unix:///path` or `tcp://ip:port`),
+    /// trying until `startup` has passed, and follows its rotations from then on.
     pub async fn connect(address: &str, startup: Duration) -> Result<Self, WorkloadError> {
         let address: AgentAddress = address.parse()?;
         let begin = Instant::now();
@@ -227,7 +228,8 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// The identity in a response: the first SVID is the default one (SPIFFE Workload API, section 5.3).
+/// The identity in a response: the first SVID is the default one (SPIFFE Workload API, section
+/// 5.3).
 fn identity(message: X509SVIDResponse) -> Result<Arc<Identity>, String> {
     let Some(svid) = message.svids.into_iter().next() else {
         return Err("it contains no SVID".to_owned());

@@ -35,7 +35,8 @@ impl Drop for TaskGuard {
     }
 }
 
-/// The pauses between attempts: doubled up to a cap, and jittered so that a node's processes do not march in step.
+/// The pauses between attempts: doubled up to a cap, and jittered so that a node's processes do not
+/// march in step.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,

@@ -62,7 +62,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Builds an identity from a chain (leaf first, DER), a P-256 key in PKCS#8 and bundles by trust domain.
+    /// Builds an identity from a chain (leaf first, DER), a P-256 key in PKCS#8 and bundles by
+    /// trust domain.
     pub fn new(
         chain: Vec<CertificateDer<'static>>,
         pkcs8: Vec<u8>,

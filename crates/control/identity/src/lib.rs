@@ -1,8 +1,9 @@
 //! SPIFFE identities: Workload API, built-in authority, TLS verification.
 //!
-//! A process gets its [`Identity`] from a SPIFFE agent by [`Workload`] and holds it as an [`IdentitySource`],
-//! which follows rotations. [`tls`] and [`token`] prove it to others and check theirs. [`ca`] is the agent and
-//! the authority for machines that have none; tests make identities with [`ca::Root::generate`].
+//! A process gets its [`Identity`] from a SPIFFE agent by [`Workload`] and holds it as an
+//! [`IdentitySource`], which follows rotations. [`tls`] and [`token`] prove it to others and check
+//! theirs. [`ca`] is the agent and the authority for machines that have none; tests make identities
+//! with [`ca::Root::generate`].
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! rustls configurations that speak SPIFFE: the current SVID is presented, the peer's is verified against
-//! the bundle of its own trust domain, and host names mean nothing.
+//! rustls configurations that speak SPIFFE: the current SVID is presented, the peer's is verified
+//! against the bundle of its own trust domain, and host names mean nothing.
 //!
-//! Sessions are never resumed. A resumed session skips the certificates, so it would outlive an expired
-//! SVID or a withdrawn trust bundle; connections are pooled, so there is little to win.
+//! Sessions are never resumed. A resumed session skips the certificates, so it would outlive an
+//! expired SVID or a withdrawn trust bundle; connections are pooled, so there is little to win.
 
 mod verify;
 
@@ -64,7 +64,8 @@ pub struct PeerSvid {
     pub not_after: SystemTime,
 }
 
-/// The configuration of a listener: mutual TLS 1.2 or 1.3 with the SVID that is current at each handshake.
+/// The configuration of a listener: mutual TLS 1.2 or 1.3 with the SVID that is current at each
+/// handshake.
 pub fn server_config(
     source: &IdentitySource,
     expect: Expect,
@@ -107,7 +108,8 @@ pub fn server_name() -> ServerName<'static> {
     ServerName::from(std::net::IpAddr::from(Ipv4Addr::UNSPECIFIED))
 }
 
-/// Who is on the other side of a finished handshake; `None` before it, and for a peer without certificate.
+/// Who is on the other side of a finished handshake; `None` before it, and for a peer without
+/// certificate.
 pub fn peer(connection: &CommonState) -> Option<PeerSvid> {
     let (leaf, intermediates) = connection.peer_certificates()?.split_first()?;
     let facts = Leaf::parse(leaf).ok()?;

@@ -125,8 +125,8 @@ impl Signer {
         })
     }
 
-    /// The token of `sub` for `aud` until `exp` (cut to whole seconds), as wire-contract 1.9 has it:
-    /// `aud` is an array, `exp` an integer, and there is no other claim.
+    /// The token of `sub` for `aud` until `exp` (cut to whole seconds), as wire-contract 1.9 has
+    /// it: `aud` is an array, `exp` an integer, and there is no other claim.
     pub fn sign(
         &self,
         sub: &SpiffeId,
@@ -170,7 +170,8 @@ pub fn decode_unverified(token: &str) -> Result<Claims, TokenError> {
 
 /// The claims of a token that the owner of `leaf` (DER) signed in its own name.
 ///
-/// The expiry is not checked, since a Close with an expired token is allowed: see [`Claims::check_expiry`].
+/// The expiry is not checked, since a Close with an expired token is allowed: see
+/// [`Claims::check_expiry`].
 pub fn verify(token: &str, leaf: &[u8]) -> Result<Claims, TokenError> {
     let parts = split(token)?;
     let claims = parse_claims(&parts)?;

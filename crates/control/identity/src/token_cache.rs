@@ -1,4 +1,5 @@
-//! Tokens made and tokens checked, remembered: a signature costs 15 microseconds, a verification 50.
+//! Tokens made and tokens checked, remembered: a signature costs 15 microseconds, a verification
+//! 50.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +18,8 @@ use crate::{
 /// Upstream's default for the life of a token (`NSM_MAX_TOKEN_LIFETIME`).
 pub const DEFAULT_TOKEN_LIFE: Duration = Duration::from_secs(600);
 
-/// A manager talks with the workloads of its node and the managers of others: some hundreds of peers.
+/// A manager talks with the workloads of its node and the managers of others: some hundreds of
+/// peers.
 const MAX_PEERS: usize = 4096;
 
 /// Per generation, of which there are two: the tokens of that many connections are checked once.

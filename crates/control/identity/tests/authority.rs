@@ -70,7 +70,9 @@ fn the_root_keeps_its_keys_and_keeps_them_secret() {
 #[test]
 fn a_key_of_another_owner_is_refused() {
     if !rustix_is_root() {
-        println!("skipped: giving a file away needs root");
+        println!(
+            "skipped: authority::a_key_of_another_owner_is_refused: giving a file away needs root"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();

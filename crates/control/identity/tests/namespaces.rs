@@ -1,4 +1,5 @@
-//! Callers in other namespaces: the agent sees through their pid namespace and tells their network apart.
+//! Callers in other namespaces: the agent sees through their pid namespace and tells their network
+//! apart.
 
 #![allow(clippy::unwrap_used, reason = "a test says with a panic what failed")]
 

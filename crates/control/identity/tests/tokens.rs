@@ -70,7 +70,8 @@ fn reads_both_forms_of_audience_and_expiry() {
     }
 }
 
-/// The token must be refused under the certificate, in these words, without its signature in the text.
+/// The token must be refused under the certificate, in these words, without its signature in the
+/// text.
 fn refused(token: &str, leaf: &Identity, says: &str) {
     let error = token::verify(token, leaf.leaf()).unwrap_err().to_string();
     assert!(error.contains(says), "{error:?} should say {says:?}");
@@ -180,7 +181,8 @@ fn expiry_is_a_check_of_its_own() {
     claims.check_expiry(now - Duration::from_secs(10)).unwrap();
 }
 
-/// The figures are of a release build: `cargo test --release -p nsm-identity --test tokens -- --nocapture`.
+/// The figures are of a release build: `cargo test --release -p nsm-identity --test tokens --
+/// --nocapture`.
 #[test]
 fn prints_what_signing_and_verifying_cost() {
     let client = issue("client");

@@ -83,7 +83,8 @@ pub fn inode_url(fd: &impl AsFd) -> Result<InodeUrl, DescriptorError> {
     })
 }
 
-/// The descriptors that cross one connection; cheap to clone. A TCP connection has one that refuses.
+/// The descriptors that cross one connection; cheap to clone. A TCP connection has one that
+/// refuses.
 #[derive(Debug, Clone)]
 pub struct Descriptors(Way);
 

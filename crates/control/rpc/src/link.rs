@@ -112,7 +112,8 @@ impl PeerHandle {
         self.0.gone.is_cancelled()
     }
 
-    /// The service that generated clients take: `NetworkServiceClient::with_origin(channel, origin())`.
+    /// The service that generated clients take: `NetworkServiceClient::with_origin(channel,
+    /// origin())`.
     #[must_use]
     pub fn channel(&self) -> Channel {
         Channel {

@@ -124,7 +124,8 @@ impl Pool {
             .await
     }
 
-    /// The connection to the unix socket behind a descriptor (O_PATH is enough), keyed by its inode.
+    /// The connection to the unix socket behind a descriptor (O_PATH is enough), keyed by its
+    /// inode.
     ///
     /// # Errors
     /// As [`Pool::connect`].

@@ -130,7 +130,8 @@ impl PointToPoint {
 
     /// The pairs of connection `id`: those it holds, those that `wanted` asks to keep if they are
     /// free, else the two lowest free addresses outside the exclusions (the first is the
-    /// endpoint's). Call [`Self::confirm`] once the Request is answered, [`Self::undo`] if it fails.
+    /// endpoint's). Call [`Self::confirm`] once the Request is answered, [`Self::undo`] if it
+    /// fails.
     pub fn allocate(&mut self, id: &str, wanted: &IPContext) -> Result<Assigned, IpamError> {
         let wanted = Wanted::parse(wanted)?;
         if self.leases.len() == MAX_LEASES && !self.leases.contains_key(id) {

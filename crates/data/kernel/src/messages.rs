@@ -91,8 +91,8 @@ pub(crate) fn new_vxlan(end: &End, index: u32, netns: &NetnsFd, tunnel: &Tunnel)
     create(end, link)
 }
 
-/// A VXLAN device of VNI 0, which no connection has, without a peer. Born in `netns`, its underlay in
-/// the sending socket's namespace.
+/// A VXLAN device of VNI 0, which no connection has, without a peer. Born in `netns`, its underlay
+/// in the sending socket's namespace.
 pub(crate) fn new_anchor(
     (name, index): (&str, u32),
     netns: &NetnsFd,

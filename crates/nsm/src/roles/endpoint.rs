@@ -60,7 +60,8 @@ pub(crate) struct Settings {
     /// Where addresses come from: `10.0.0.0/24`, two families as `[10.0.0.0/24],[fd00::/64]`
     #[arg(long, env = "NSM_CIDR_PREFIX", value_parser = written_prefixes, default_value = "169.254.0.0/16")]
     cidr_prefix: String,
-    /// What clients reach through it: `192.168.0.0/16`, or with a next hop `10.0.0.0/8 via 10.1.1.1`
+    /// What clients reach through it: `192.168.0.0/16`, or with a next hop `10.0.0.0/8 via
+    /// 10.1.1.1`
     #[arg(long, env = "NSM_ROUTES", value_parser = written_route, value_delimiter = ',')]
     routes: Vec<String>,
     /// The MTU of its connections in bytes; 0 leaves it open

@@ -16,7 +16,8 @@ pub(crate) const MANAGER_SOCKET: &str = "unix:///var/lib/networkservicemesh/nsm.
 /// This machine's address that others reach it at: the one it would use for the outside, else the
 /// first that is not loopback.
 pub(crate) fn own_address() -> anyhow::Result<IpAddr> {
-    // Documentation addresses (RFC 5737, RFC 3849): nothing is sent, the kernel only picks a source.
+    // Documentation addresses (RFC 5737, RFC 3849): nothing is sent, the kernel only picks a
+    // source.
     for outside in ["192.0.2.1", "2001:db8::1"] {
         let outside: IpAddr = outside.parse()?;
         if let Ok(own) = nsm_kernel::setup::local_address_towards(outside)

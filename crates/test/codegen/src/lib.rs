@@ -1,5 +1,6 @@
 //! Writes the Rust of `proto/`: messages by buffa (unknown fields kept), gRPC stubs by tonic-build,
-//! both without protoc. What it writes is committed, so that a build of the product needs none of this.
+//! both without protoc. What it writes is committed, so that a build of the product needs none of
+//! this.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,7 @@
 //! `cargo run -p nsm-codegen` writes the generated files anew.
 
+#![forbid(unsafe_code)]
+
 use std::fs;
 
 fn main() -> anyhow::Result<()> {

@@ -42,8 +42,20 @@ const STUBS: [Stub; 7] = [
         package: "networkservice",
         codec: CODEC,
         methods: &[
-            ("request", "Request", "::nsm_api::networkservice::NetworkServiceRequest", "::nsm_api::connection::Connection", Unary),
-            ("close", "Close", "::nsm_api::connection::Connection", EMPTY, Unary),
+            (
+                "request",
+                "Request",
+                "::nsm_api::networkservice::NetworkServiceRequest",
+                "::nsm_api::connection::Connection",
+                Unary,
+            ),
+            (
+                "close",
+                "Close",
+                "::nsm_api::connection::Connection",
+                EMPTY,
+                Unary,
+            ),
         ],
     },
     Stub {
@@ -52,7 +64,13 @@ const STUBS: [Stub; 7] = [
         name: "MonitorConnection",
         package: "connection",
         codec: CODEC,
-        methods: &[("monitor_connections", "MonitorConnections", "::nsm_api::connection::MonitorScopeSelector", "::nsm_api::connection::ConnectionEvent", ServerStream)],
+        methods: &[(
+            "monitor_connections",
+            "MonitorConnections",
+            "::nsm_api::connection::MonitorScopeSelector",
+            "::nsm_api::connection::ConnectionEvent",
+            ServerStream,
+        )],
     },
     Stub {
         folder: RPC,
@@ -61,9 +79,27 @@ const STUBS: [Stub; 7] = [
         package: "registry",
         codec: CODEC,
         methods: &[
-            ("register", "Register", "::nsm_api::registry::NetworkService", "::nsm_api::registry::NetworkService", Unary),
-            ("find", "Find", "::nsm_api::registry::NetworkServiceQuery", "::nsm_api::registry::NetworkServiceResponse", ServerStream),
-            ("unregister", "Unregister", "::nsm_api::registry::NetworkService", EMPTY, Unary),
+            (
+                "register",
+                "Register",
+                "::nsm_api::registry::NetworkService",
+                "::nsm_api::registry::NetworkService",
+                Unary,
+            ),
+            (
+                "find",
+                "Find",
+                "::nsm_api::registry::NetworkServiceQuery",
+                "::nsm_api::registry::NetworkServiceResponse",
+                ServerStream,
+            ),
+            (
+                "unregister",
+                "Unregister",
+                "::nsm_api::registry::NetworkService",
+                EMPTY,
+                Unary,
+            ),
         ],
     },
     Stub {
@@ -73,9 +109,27 @@ const STUBS: [Stub; 7] = [
         package: "registry",
         codec: CODEC,
         methods: &[
-            ("register", "Register", "::nsm_api::registry::NetworkServiceEndpoint", "::nsm_api::registry::NetworkServiceEndpoint", Unary),
-            ("find", "Find", "::nsm_api::registry::NetworkServiceEndpointQuery", "::nsm_api::registry::NetworkServiceEndpointResponse", ServerStream),
-            ("unregister", "Unregister", "::nsm_api::registry::NetworkServiceEndpoint", EMPTY, Unary),
+            (
+                "register",
+                "Register",
+                "::nsm_api::registry::NetworkServiceEndpoint",
+                "::nsm_api::registry::NetworkServiceEndpoint",
+                Unary,
+            ),
+            (
+                "find",
+                "Find",
+                "::nsm_api::registry::NetworkServiceEndpointQuery",
+                "::nsm_api::registry::NetworkServiceEndpointResponse",
+                ServerStream,
+            ),
+            (
+                "unregister",
+                "Unregister",
+                "::nsm_api::registry::NetworkServiceEndpoint",
+                EMPTY,
+                Unary,
+            ),
         ],
     },
     Stub {
@@ -84,7 +138,13 @@ const STUBS: [Stub; 7] = [
         name: "IPAM",
         package: "ipam",
         codec: CODEC,
-        methods: &[("manage_prefixes", "ManagePrefixes", "::nsm_api::ipam::PrefixRequest", "::nsm_api::ipam::PrefixResponse", BothStream)],
+        methods: &[(
+            "manage_prefixes",
+            "ManagePrefixes",
+            "::nsm_api::ipam::PrefixRequest",
+            "::nsm_api::ipam::PrefixResponse",
+            BothStream,
+        )],
     },
     Stub {
         folder: IDENTITY,
@@ -93,11 +153,41 @@ const STUBS: [Stub; 7] = [
         package: "",
         codec: OWN_CODEC,
         methods: &[
-            ("fetch_x509_svid", "FetchX509SVID", "crate::workload::X509SVIDRequest", "crate::workload::X509SVIDResponse", ServerStream),
-            ("fetch_x509_bundles", "FetchX509Bundles", "crate::workload::X509BundlesRequest", "crate::workload::X509BundlesResponse", ServerStream),
-            ("fetch_jwt_svid", "FetchJWTSVID", "crate::workload::JWTSVIDRequest", "crate::workload::JWTSVIDResponse", Unary),
-            ("fetch_jwt_bundles", "FetchJWTBundles", "crate::workload::JWTBundlesRequest", "crate::workload::JWTBundlesResponse", ServerStream),
-            ("validate_jwt_svid", "ValidateJWTSVID", "crate::workload::ValidateJWTSVIDRequest", "crate::workload::ValidateJWTSVIDResponse", Unary),
+            (
+                "fetch_x509_svid",
+                "FetchX509SVID",
+                "crate::workload::X509SVIDRequest",
+                "crate::workload::X509SVIDResponse",
+                ServerStream,
+            ),
+            (
+                "fetch_x509_bundles",
+                "FetchX509Bundles",
+                "crate::workload::X509BundlesRequest",
+                "crate::workload::X509BundlesResponse",
+                ServerStream,
+            ),
+            (
+                "fetch_jwt_svid",
+                "FetchJWTSVID",
+                "crate::workload::JWTSVIDRequest",
+                "crate::workload::JWTSVIDResponse",
+                Unary,
+            ),
+            (
+                "fetch_jwt_bundles",
+                "FetchJWTBundles",
+                "crate::workload::JWTBundlesRequest",
+                "crate::workload::JWTBundlesResponse",
+                ServerStream,
+            ),
+            (
+                "validate_jwt_svid",
+                "ValidateJWTSVID",
+                "crate::workload::ValidateJWTSVIDRequest",
+                "crate::workload::ValidateJWTSVIDResponse",
+                Unary,
+            ),
         ],
     },
     Stub {
@@ -107,9 +197,27 @@ const STUBS: [Stub; 7] = [
         package: "nsm.authority",
         codec: OWN_CODEC,
         methods: &[
-            ("join", "Join", "crate::authority_api::JoinRequest", "crate::authority_api::JoinResponse", Unary),
-            ("renew", "Renew", "crate::authority_api::JoinRequest", "crate::authority_api::JoinResponse", Unary),
-            ("mint_jwt", "MintJwt", "crate::authority_api::MintJwtRequest", "crate::authority_api::MintJwtResponse", Unary),
+            (
+                "join",
+                "Join",
+                "crate::authority_api::JoinRequest",
+                "crate::authority_api::JoinResponse",
+                Unary,
+            ),
+            (
+                "renew",
+                "Renew",
+                "crate::authority_api::JoinRequest",
+                "crate::authority_api::JoinResponse",
+                Unary,
+            ),
+            (
+                "mint_jwt",
+                "MintJwt",
+                "crate::authority_api::MintJwtRequest",
+                "crate::authority_api::MintJwtResponse",
+                Unary,
+            ),
         ],
     },
 ];
@@ -136,8 +244,12 @@ fn one(stub: &Stub) -> anyhow::Result<Generated> {
         service = service.method(method.build());
     }
     let out = tempfile::tempdir()?;
-    Builder::new().out_dir(out.path()).compile(&[service.build()]);
-    let written = fs::read_dir(out.path())?.next().ok_or_else(|| anyhow::anyhow!("{}: nothing generated", stub.name))??;
+    Builder::new()
+        .out_dir(out.path())
+        .compile(&[service.build()]);
+    let written = fs::read_dir(out.path())?
+        .next()
+        .ok_or_else(|| anyhow::anyhow!("{}: nothing generated", stub.name))??;
     let text = fs::read_to_string(written.path())?;
     Ok((std::path::Path::new(stub.folder).join(stub.file), text))
 }

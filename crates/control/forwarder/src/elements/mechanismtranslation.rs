@@ -67,7 +67,8 @@ impl Far {
     /// The side towards the endpoint.
     ///
     /// # Errors
-    /// `FailedPrecondition`: the next hop answered a mechanism that was not offered, or half of one.
+    /// `FailedPrecondition`: the next hop answered a mechanism that was not offered, or half of
+    /// one.
     pub(crate) fn side(&self, connection: &Connection, digest: &[u8; 16]) -> Result<Side, Error> {
         let id = &connection.id;
         let wrong = |what: String| {

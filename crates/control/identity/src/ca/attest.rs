@@ -1,9 +1,9 @@
 //! Who is calling: what the kernel says about the process at the other end of a unix socket.
 //!
-//! The socket tells the caller's pid at the time of its connect. A pid can be taken over by another process,
-//! so a pidfd is opened at once, the process must be older than the accepted connection and run as the user
-//! that connected, and it must still live after its `/proc` entries were read. `SO_PEERPIDFD` would close the
-//! last gap between connect and accept, but has no safe binding.
+//! The socket tells the caller's pid at the time of its connect. A pid can be taken over by another
+//! process, so a pidfd is opened at once, the process must be older than the accepted connection
+//! and run as the user that connected, and it must still live after its `/proc` entries were read.
+//! `SO_PEERPIDFD` would close the last gap between connect and accept, but has no safe binding.
 
 use std::{fs, io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
@@ -65,8 +65,9 @@ pub struct Facts {
     pub pid: u32,
     /// Its effective user when it connected.
     pub uid: u32,
-    /// Its executable as it sees it itself; combine with a namespace where images differ. It does not keep
-    /// processes of one user apart that mean each other harm: they could also trace each other.
+    /// Its executable as it sees it itself; combine with a namespace where images differ. It does
+    /// not keep processes of one user apart that mean each other harm: they could also trace each
+    /// other.
     pub exe: PathBuf,
     /// The inode of its network namespace.
     pub netns: u64,

@@ -1,4 +1,5 @@
-//! The root's service for nodes, over mutual TLS on TCP; only Join is open to a peer without certificate.
+//! The root's service for nodes, over mutual TLS on TCP; only Join is open to a peer without
+//! certificate.
 
 use std::{
     net::SocketAddr,
@@ -76,7 +77,8 @@ impl AuthorityServer {
     }
 }
 
-/// The authority's SVID; its chain ends with the root, which a joining node knows by its fingerprint only.
+/// The authority's SVID; its chain ends with the root, which a joining node knows by its
+/// fingerprint only.
 fn own_identity(root: &Root) -> Result<Arc<Identity>, CaError> {
     let id = format!("spiffe://{}{AUTHORITY_PATH}", root.trust_domain());
     let id = id

@@ -1,4 +1,5 @@
-//! Which process gets which SPIFFE ID: a list of entries with selectors, from a YAML file or from the program.
+//! Which process gets which SPIFFE ID: a list of entries with selectors, from a YAML file or from
+//! the program.
 
 mod source;
 
@@ -172,7 +173,8 @@ impl Entries {
         Ok(Self(entries))
     }
 
-    /// Reads the YAML form: `entries: [{id: spiffe://..., selectors: {uid: 0}}]`; unknown keys are refused.
+    /// Reads the YAML form: `entries: [{id: spiffe://..., selectors: {uid: 0}}]`; unknown keys are
+    /// refused.
     pub fn parse(yaml: &str, domain: &TrustDomain) -> Result<Self, EntriesError> {
         let file: File = serde_saphyr::from_str(yaml)
             .map_err(|error| EntriesError::Malformed(error.to_string()))?;

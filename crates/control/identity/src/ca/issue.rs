@@ -16,7 +16,8 @@ use rustls::pki_types::CertificateDer;
 use super::CaError;
 use crate::{Bundles, Identity, svid};
 
-/// Certificates begin this much in the past, so that a peer whose clock is a little slow accepts them.
+/// Certificates begin this much in the past, so that a peer whose clock is a little slow accepts
+/// them.
 const BACKDATE: Duration = Duration::from_secs(60);
 
 /// RFC 5280 allows 20 octets; 16 random ones cannot collide.
@@ -89,7 +90,8 @@ impl Issuer {
         Ok(Identity::new(chain, key.serialize_der(), bundles)?)
     }
 
-    /// A workload's certificate with the chain that it presents; `until` is cut to the issuer's life.
+    /// A workload's certificate with the chain that it presents; `until` is cut to the issuer's
+    /// life.
     pub(crate) fn leaf(
         &self,
         id: &SpiffeId,

@@ -94,7 +94,8 @@ impl FromStr for JoinToken {
 #[serde(deny_unknown_fields)]
 struct Outstanding {
     node: String,
-    /// HMAC-SHA-256 of the node's name under the secret, base64: proves the secret and does not tell it.
+    /// HMAC-SHA-256 of the node's name under the secret, base64: proves the secret and does not
+    /// tell it.
     tag: String,
     /// Seconds since 1970.
     expires: u64,

@@ -1,4 +1,5 @@
-//! A node's agent: it holds an intermediate, renews it in good time, and signs for the node's workloads.
+//! A node's agent: it holds an intermediate, renews it in good time, and signs for the node's
+//! workloads.
 
 use std::{
     collections::BTreeMap,
@@ -126,7 +127,8 @@ impl Node {
         &self.keeper.id
     }
 
-    /// An identity of this node's domain, for a process that needs no attestation because it is this one.
+    /// An identity of this node's domain, for a process that needs no attestation because it is
+    /// this one.
     pub fn issue(&self, id: &SpiffeId, life: Duration) -> Result<Arc<Identity>, CaError> {
         let held = self.held();
         check_domain(id, &held.grant.domain)?;

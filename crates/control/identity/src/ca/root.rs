@@ -99,7 +99,8 @@ impl Root {
         })
     }
 
-    /// Another life for the intermediates of nodes than [`INTERMEDIATE_LIFE`]; it also bounds their SVIDs.
+    /// Another life for the intermediates of nodes than [`INTERMEDIATE_LIFE`]; it also bounds their
+    /// SVIDs.
     pub fn with_intermediate_life(mut self, life: Duration) -> Self {
         self.intermediate_life = life;
         self
@@ -184,9 +185,9 @@ impl Root {
         self.jwt.mint(id, audience, SystemTime::now())
     }
 
-    /// The node's name, if `peer` is a node agent with its *own* intermediate. Any intermediate can sign any
-    /// ID, but its common name is the root's word; so the leaf has to be signed by the one that comes first,
-    /// not by another one in the chain.
+    /// The node's name, if `peer` is a node agent with its *own* intermediate. Any intermediate can
+    /// sign any ID, but its common name is the root's word; so the leaf has to be signed by the one
+    /// that comes first, not by another one in the chain.
     pub(crate) fn node_of(&self, peer: &PeerSvid) -> Result<String, CaError> {
         let refuse = || CaError::NotANode(peer.id.clone());
         let signer = peer.intermediates.first().ok_or_else(refuse)?;

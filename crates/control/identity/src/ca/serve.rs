@@ -33,8 +33,9 @@ pub struct WorkloadServer {
 }
 
 impl WorkloadServer {
-    /// Listens on the unix socket `path`, open to every user: who gets what is decided by attestation.
-    /// SVIDs live for `svid_life` and are sent anew at half of it. Must be called within a tokio runtime.
+    /// Listens on the unix socket `path`, open to every user: who gets what is decided by
+    /// attestation. SVIDs live for `svid_life` and are sent anew at half of it. Must be called
+    /// within a tokio runtime.
     pub fn serve(
         node: Arc<Node>,
         entries: EntrySource,

@@ -78,7 +78,8 @@ impl Api {
 impl Agent {
     /// Who calls; the caller learns nothing but that there is nothing for it.
     fn known<T>(&self, request: &Request<T>) -> Result<Known, Status> {
-        // SPIFFE Workload Endpoint, section 6.1: against forged requests by way of a proxy or browser.
+        // SPIFFE Workload Endpoint, section 6.1: against forged requests by way of a proxy or
+        // browser.
         if request
             .metadata()
             .get("workload.spiffe.io")

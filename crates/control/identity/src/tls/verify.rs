@@ -85,14 +85,16 @@ pub enum VerifyError {
     NotAllowed(SpiffeId),
 }
 
-/// rustls prints the inner error of a refused certificate as its debug form, so that has to be readable.
+/// rustls prints the inner error of a refused certificate as its debug form, so that has to be
+/// readable.
 impl fmt::Debug for VerifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// What to tell the operator about a failed handshake: why a certificate was refused, else the error's own text.
+/// What to tell the operator about a failed handshake: why a certificate was refused, else the
+/// error's own text.
 pub fn explain(error: &(dyn StdError + 'static)) -> String {
     inner(error).map_or_else(|| error.to_string(), ToString::to_string)
 }

@@ -1,3 +1,5 @@
+//! Cases of [`super`]: a table for each rule of `filter`.
+
 use super::*;
 
 const FILE: &str = "\

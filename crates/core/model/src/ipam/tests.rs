@@ -1,3 +1,5 @@
+//! Cases of [`super`]: a table for each rule of `ipam`.
+
 mod model;
 mod steps;
 

@@ -1,3 +1,5 @@
+//! Cases of [`super`]: a table for each rule of `mechanism`.
+
 use std::net::IpAddr;
 
 use super::*;

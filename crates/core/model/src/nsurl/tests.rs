@@ -1,3 +1,5 @@
+//! Cases of [`super`]: a table for each rule of `nsurl`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Cases of [`super`]: a table for each rule of `path`.
+
 use super::*;
 
 /// A path as text: `name:id` segments, the one at the index in brackets.

@@ -1,3 +1,5 @@
+//! Cases of [`super`]: a table for each rule of `select`.
+
 use std::collections::BTreeMap;
 
 use nsm_api::registry::{Destination, Match, Metadata, NetworkServiceLabels};
@@ -230,7 +232,12 @@ fn a_service_without_a_word_for_a_connection() {
         ("no matches", &[], "x=1", true),
         ("any source", &["> app=fw"], "", true),
         ("its source", &["x=1 > app=fw"], "x=1", true),
-        ("another source", &["x=1 > app=fw", "x=2 > app=fw"], "x=3", false),
+        (
+            "another source",
+            &["x=1 > app=fw", "x=2 > app=fw"],
+            "x=3",
+            false,
+        ),
     ];
     for (rule, matches, of_connection, expected) in rows {
         let found = applies(&labels(of_connection), &service(matches));

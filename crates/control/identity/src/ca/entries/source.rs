@@ -62,8 +62,8 @@ impl EntrySource {
         Ok(())
     }
 
-    /// The entries now. A file that cannot be read any more leaves the last good list in force, with an error
-    /// in the log: a typo must not end a node's identities.
+    /// The entries now. A file that cannot be read any more leaves the last good list in force,
+    /// with an error in the log: a typo must not end a node's identities.
     pub fn current(&self) -> Arc<Entries> {
         let mut now = self.0.now.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(path) = &self.0.path else {

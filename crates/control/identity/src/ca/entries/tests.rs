@@ -1,3 +1,5 @@
+//! Cases of [`super`]: a table for each rule of `entries`.
+
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;

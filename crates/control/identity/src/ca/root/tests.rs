@@ -1,3 +1,5 @@
+//! Cases of [`super`]: a table for each rule of `root`.
+
 use super::*;
 use crate::ca::issue::Issuer;
 

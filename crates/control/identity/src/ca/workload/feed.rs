@@ -35,8 +35,8 @@ impl SvidFeed {
         }
     }
 
-    /// The next SVID: at once the first time, then when half of the last one's life is over, or when the
-    /// caller's entry or the node's intermediate changes.
+    /// The next SVID: at once the first time, then when half of the last one's life is over, or
+    /// when the caller's entry or the node's intermediate changes.
     pub(super) async fn next(mut self) -> Option<(Result<X509SVIDResponse, Status>, Self)> {
         if self.over {
             return None;
