@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use expect_test::expect;
+use expect_test::{expect, expect_file};
 use nsm_api::{
     connection::{Connection, Path, PathSegment, State},
     registry::NetworkServiceLabels,
@@ -207,75 +207,7 @@ fn shape() {
         State::UP,
     )]);
     let trace = Trace::new(&flows[0], &known());
-    expect![[r#"
-        {
-          "id": "client-0",
-          "client": "client",
-          "service": "vpn",
-          "payload": "ETHERNET",
-          "endpoint": "firewall",
-          "state": "UP",
-          "addresses": {
-            "client": [
-              "172.16.1.1/32",
-              "fd00::1/128"
-            ],
-            "endpoint": [
-              "172.16.1.0/32"
-            ]
-          },
-          "mtu": 1446,
-          "expires": "2023-11-14T22:23:10Z",
-          "hops": [
-            {
-              "name": "client",
-              "id": "client-0",
-              "role": "client",
-              "node": "node-1",
-              "state": null,
-              "expires": "2023-11-14T22:23:10Z",
-              "mechanism": null,
-              "metrics": {}
-            },
-            {
-              "name": "nsmgr-1",
-              "id": "nsmgr-1-1",
-              "role": "manager",
-              "node": "node-1",
-              "state": "UP",
-              "expires": "2023-11-14T22:23:11Z",
-              "mechanism": null,
-              "metrics": {}
-            },
-            {
-              "name": "forwarder-1",
-              "id": "forwarder-1-2",
-              "role": "forwarder",
-              "node": "node-1",
-              "state": null,
-              "expires": "2023-11-14T22:23:12Z",
-              "mechanism": {
-                "type": "KERNEL",
-                "remote": false,
-                "parameters": {
-                  "name": "nsm-1"
-                }
-              },
-              "metrics": {}
-            },
-            {
-              "name": "firewall",
-              "id": "firewall-3",
-              "role": "endpoint",
-              "node": "node-1",
-              "state": null,
-              "expires": "2023-11-14T22:23:13Z",
-              "mechanism": null,
-              "metrics": {}
-            }
-          ]
-        }"#]]
-    .assert_eq(&output::structured(&trace, Format::Json).unwrap());
+    expect_file!["shape.json"].assert_eq(&output::structured(&trace, Format::Json).unwrap());
 }
 
 #[test]
