@@ -6,7 +6,7 @@ mod model;
 mod two;
 mod world;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nsm_api::connection::{PathSegment, State};
 use nsm_chain::{Code, Tasks, Tokens as _};
@@ -144,6 +144,7 @@ async fn another_client_cannot_touch_it() {
             }
         }
     }
+    in_the_managers_place(&transport, &node, &path).await;
     // With the first segment made its own, and the manager's own id named.
     let mut forged = by_hand("thief", "x").connection.into_option().unwrap();
     forged.id.clone_from(&path[1].id);
@@ -174,6 +175,26 @@ async fn another_client_cannot_touch_it() {
     session.close().await.unwrap();
     settle().await;
     assert_eq!(left(&[&node], &[&nse]), [""; 0]);
+}
+
+/// One hop further, in the manager's place: the forwarder derives the very same id.
+async fn in_the_managers_place(
+    transport: &Arc<dyn nsm_chain::Transport>,
+    node: &world::Node,
+    path: &[PathSegment],
+) {
+    let deadline = Instant::now() + LIFE;
+    let forwarder = nsm_chain::Target::Url(node.forwarder.as_str().into());
+    let behind = transport.connect(&forwarder, deadline).await.unwrap();
+    let mut request = by_hand("nsc", &path[1].id);
+    let connection = request.connection.get_or_insert_default();
+    let own = connection.path.get_or_insert_default();
+    own.path_segments = path[..=1].to_vec();
+    own.index = 1;
+    let closed = behind.close(connection.clone(), deadline).await;
+    assert_eq!(closed.unwrap_err().code, Code::PermissionDenied);
+    let asked = behind.request(request, deadline).await;
+    assert_eq!(asked.unwrap_err().code, Code::PermissionDenied);
 }
 
 #[tokio::test(start_paused = true)]

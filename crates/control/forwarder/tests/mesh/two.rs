@@ -183,3 +183,23 @@ async fn a_manager_that_is_restarted_is_not_a_dead_endpoint() {
     assert_eq!(near.kernel.counts(), (1, 0), "packets flow all the time");
     session.close().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_endpoint_that_is_left_is_closed_when_the_new_one_is_followed() {
+    let (world, near, far, _) = two();
+    world.endpoint("nse-far-2", &far, &[&near]);
+    let _session = connect(&world.client("nsc", &near), "nsc-0").await;
+    let left = serving(&near).remove(0);
+    settle().await;
+    let _before = world.wire.take_log();
+    down(&near);
+    settle().await;
+    let log = world.wire.take_log();
+    let at = |what: String| log.iter().position(|line| *line == what);
+    let followed = at(format!("monitor unix:///run/{}", serving(&near)[0]));
+    let closed = at(format!("close unix:///run/{left}"));
+    assert!(
+        followed.is_some() && followed < closed,
+        "its goodbye is no fault: {log:?}"
+    );
+}
