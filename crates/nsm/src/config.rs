@@ -111,6 +111,20 @@ pub(crate) fn parse<T: FromArgMatches>(
             );
         }
         let text = value.text();
+        let switch = filled
+            .find_subcommand(&role)
+            .and_then(|found| {
+                found
+                    .get_arguments()
+                    .find(|argument| argument.get_id() == id.as_str())
+            })
+            .is_some_and(|argument| matches!(argument.get_action(), ArgAction::SetTrue));
+        if switch && text != "true" && text != "false" {
+            bail!(
+                "--config {}: {name}: {text:?} is neither true nor false",
+                path.display()
+            );
+        }
         filled = filled.mut_subcommand(&role, |subcommand| {
             subcommand.mut_arg(&id, |argument| {
                 if !matches!(argument.get_action(), ArgAction::SetTrue) {

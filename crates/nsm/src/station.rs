@@ -49,6 +49,10 @@ pub(crate) struct Common {
     #[arg(long, env = "NSM_IDENTITY_TIMEOUT", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     pub(crate) identity_timeout: Duration,
+    /// The longest wait for a connection to a peer, 3 s at the most
+    #[arg(long, env = "NSM_DIAL_TIMEOUT", default_value = "3s", value_parser = humantime::parse_duration)]
+    #[serde(with = "seconds")]
+    pub(crate) dial_timeout: Duration,
     /// The longest life of a token that this process makes
     #[arg(long, env = "NSM_MAX_TOKEN_LIFETIME", default_value = "10m", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
@@ -111,7 +115,8 @@ impl Station {
         let pool = Pool::new(source.clone(), tasks.clone());
         Ok(Self {
             secret: secret(common.state_dir.as_deref(), name)?,
-            transport: Transport::new(pool.clone(), tokens.clone()),
+            transport: Transport::new(pool.clone(), tokens.clone())
+                .with_dial_timeout(common.dial_timeout),
             tokens,
             pool,
             table: monitor::Connections::new(),
@@ -124,6 +129,18 @@ impl Station {
     /// The table, as elements know it.
     pub(crate) fn table(&self) -> Arc<dyn Table> {
         Arc::new(self.table.clone())
+    }
+
+    /// Whether a SPIFFE ID of our own trust domain holds a role, by the paths that may.
+    pub(crate) fn holds(&self, paths: &[String]) -> Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync> {
+        let (own, paths) = (self.source.current().id().trust_domain(), paths.to_vec());
+        Arc::new(move |id| {
+            let held = |path: &String| {
+                let rest = id.path().strip_prefix(path.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '/']))
+            };
+            id.member_of(&own) && paths.iter().any(held)
+        })
     }
 
     /// A server that shows its connections to whoever made them, to the hops that carry them, and
@@ -182,13 +199,19 @@ impl Station {
 /// The path below which operators' SPIFFE IDs are: they see every connection.
 pub(crate) const OPERATORS: &str = "/operator";
 
+/// Whether a path is this one, or lies below it.
+fn below(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Who may see a connection: an operator of our trust domain, and every hop of its path.
 fn visible(
     own: &SpiffeId,
     caller: &SpiffeId,
     connection: &nsm_api::connection::Connection,
 ) -> bool {
-    if caller.member_of(&own.trust_domain()) && caller.path().starts_with(OPERATORS) {
+    if caller.member_of(&own.trust_domain()) && below(caller.path(), OPERATORS) {
         return true;
     }
     connection.path.path_segments.iter().any(|segment| {

@@ -180,8 +180,9 @@ impl Inner {
             let began = Instant::now();
             self.follow_one(stream, hop.as_ref(), resumed).await;
             let Some(again) = self.reconnect(stream).await else {
-                self.tell_all(stream, Change::Down);
+                // Whoever follows from now on gets a new stream.
                 self.state().streams.remove(key);
+                self.tell_all(stream, Change::Down);
                 return;
             };
             hop = again;

@@ -56,8 +56,8 @@ pub trait Kernel: Send + Sync {
     /// What could not be taken back.
     async fn undo(&self, plan: Plan) -> Result<(), KernelError>;
 
-    /// Whether every link of a plan is there and up.
-    async fn stands(&self, plan: &Plan) -> bool;
+    /// Whether every link of a plan is there and up; `None` when the kernel could not be asked.
+    async fn stands(&self, plan: &Plan) -> Option<bool>;
 
     /// What the links of a plan have carried: `client` or `server` (upstream's words for the side
     /// of whoever asked and of the endpoint), and its counters, for each end that is on this node.

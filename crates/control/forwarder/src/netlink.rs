@@ -92,15 +92,15 @@ impl Kernel for Netlink {
             .await
     }
 
-    async fn stands(&self, plan: &Plan) -> bool {
+    async fn stands(&self, plan: &Plan) -> Option<bool> {
         let ends = ends(plan);
         let wanted = ends.len();
-        let found = self.read(ends).await;
-        found.len() == wanted && found.iter().all(|(_, link)| link.up)
+        let found = self.read(ends).await?;
+        Some(found.len() == wanted && found.iter().all(|(_, link)| link.up))
     }
 
     async fn counters(&self, plan: &Plan) -> Vec<(&'static str, Counters)> {
-        let found = self.read(ends(plan)).await;
+        let found = self.read(ends(plan)).await.unwrap_or_default();
         found
             .into_iter()
             .map(|(side, link)| (side, counted(&link.counters)))
@@ -116,17 +116,20 @@ fn ends(plan: &Plan) -> Vec<End> {
 }
 
 impl Netlink {
-    /// Every end that is still there, as the kernel shows it.
-    async fn read(&self, ends: Vec<End>) -> Vec<(&'static str, LinkState)> {
+    /// Every end that is still there, as the kernel shows it; `None` when it could not be asked.
+    async fn read(&self, ends: Vec<End>) -> Option<Vec<Found>> {
         let executor = Arc::clone(&self.0);
         let read = tokio::task::spawn_blocking(move || read(&executor, &ends));
-        read.await.unwrap_or_default()
+        read.await.ok().flatten()
     }
 }
 
+/// An end of a plan's link: upstream's word for its side, and the link.
+type Found = (&'static str, LinkState);
+
 /// By the number of its namespace and its name; one that is gone, or somebody else's by now, is
 /// left out.
-fn read(executor: &Executor, ends: &[End]) -> Vec<(&'static str, LinkState)> {
+fn read(executor: &Executor, ends: &[End]) -> Option<Vec<Found>> {
     let wanted: Vec<_> = ends
         .iter()
         .filter_map(|end| {
@@ -146,18 +149,18 @@ fn read(executor: &Executor, ends: &[End]) -> Vec<(&'static str, LinkState)> {
         })
         .collect();
     let found = executor.workers().run(move |_| {
-        let Ok(mut reader) = LinkReader::open() else {
-            return Vec::new();
-        };
-        wanted
-            .into_iter()
-            .filter_map(|(side, nsid, name, alias)| {
-                let link = reader.link(Some(nsid), &name).ok().flatten()?;
-                (link.alias == alias).then_some((side, link))
-            })
-            .collect()
+        let mut reader = LinkReader::open().ok()?;
+        let mut found = Vec::with_capacity(wanted.len());
+        for (side, nsid, name, alias) in wanted {
+            let link = reader.link(Some(nsid), &name).ok()?;
+            found.extend(
+                link.filter(|link| link.alias == alias)
+                    .map(|link| (side, link)),
+            );
+        }
+        Some(found)
     });
-    found.unwrap_or_default()
+    found.ok().flatten()
 }
 
 fn counted(counters: &nsm_kernel::stats::Counters) -> Counters {
@@ -187,9 +190,9 @@ fn hear(executor: &Executor, events: &std::sync::mpsc::Receiver<Event>, out: &mp
             }
             Event::Missed => {
                 tracing::warn!(
-                    "the kernel told of more changes than could be read: some are only found at the next refresh"
+                    "the kernel told of more changes than could be read: looking at all"
                 );
-                continue;
+                Gone::Missed
             }
         };
         if out.blocking_send(gone).is_err() {

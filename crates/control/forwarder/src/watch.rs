@@ -22,6 +22,8 @@ pub enum Gone {
     Link(KeyDigest),
     /// A namespace with everything in it.
     Namespace(NetnsId),
+    /// Nobody knows what: more happened than could be heard.
+    Missed,
 }
 
 /// Closes connections whose client's namespace is gone, and tells of the ones whose far end is.
@@ -43,6 +45,10 @@ impl Watch {
                     self.tasks.spawn(async move { watch.link(key).await });
                 }
                 Gone::Namespace(netns) => self.namespace(netns),
+                Gone::Missed => {
+                    let watch = self.clone();
+                    self.tasks.spawn(async move { watch.all().await });
+                }
             }
         }
     }
@@ -61,9 +67,18 @@ impl Watch {
             return;
         }
         if let Some(live) = self.lives.get(key)
-            && !self.kernel.stands(&live.plan).await
+            && self.kernel.stands(&live.plan).await == Some(false)
         {
             self.down(&live);
+        }
+    }
+
+    /// Looks at every connection, one after the other.
+    async fn all(&self) {
+        for live in self.lives.all() {
+            if let Some((key, _)) = live.plan.links().next() {
+                self.link(key.key).await;
+            }
         }
     }
 

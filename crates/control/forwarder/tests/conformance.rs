@@ -58,8 +58,8 @@ impl Kernel for Easy {
         Ok(())
     }
 
-    async fn stands(&self, _: &Plan) -> bool {
-        true
+    async fn stands(&self, _: &Plan) -> Option<bool> {
+        Some(true)
     }
 
     async fn counters(&self, _: &Plan) -> Vec<(&'static str, Counters)> {

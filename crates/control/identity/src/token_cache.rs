@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -26,12 +27,18 @@ const MAX_PEERS: usize = 4096;
 const MAX_VERIFIED: usize = 8192;
 
 /// A token for one peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct IssuedToken {
     /// The compact JWT.
     pub token: Arc<str>,
     /// `exp`, cut to the end of the peer's certificate; goes into the path and the metadata.
     pub expires: SystemTime,
+}
+
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IssuedToken(expires {:?})", self.expires)
+    }
 }
 
 /// The tokens that this process hands out, one per peer until half of its life.
@@ -42,12 +49,17 @@ pub struct TokenIssuer {
     issued: Mutex<BTreeMap<SpiffeId, Issued>>,
 }
 
-#[derive(Debug)]
 struct Issued {
     by: Arc<Identity>,
     token: Arc<str>,
     exp: SystemTime,
     renew: SystemTime,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Issued(expires {:?})", self.exp)
+    }
 }
 
 impl TokenIssuer {

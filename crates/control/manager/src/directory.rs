@@ -78,28 +78,14 @@ impl Directory for View {
         found.ok_or_else(|| unknown_service(name))
     }
 
+    /// Forwarders, which a manager's own list asks for: only this node's can reach its workloads.
     async fn endpoints(
         &self,
         service: &str,
-        deadline: Instant,
+        _: Instant,
     ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
         let local = self.locals.offering(service);
-        if !local.is_empty() {
-            // Forwarders: nobody asks a manager's own chain for anything else.
-            return Ok(local.into_iter().map(|local| local.endpoint).collect());
-        }
-        let query = NetworkServiceEndpoint {
-            network_service_names: vec![service.to_owned()],
-            ..Default::default()
-        };
-        let found = self
-            .mirror
-            .find_through::<Endpoints>(query, deadline)
-            .await?;
-        Ok(found
-            .iter()
-            .filter_map(|endpoint| self.seen(endpoint))
-            .collect())
+        Ok(local.into_iter().map(|local| local.endpoint).collect())
     }
 
     async fn endpoint(

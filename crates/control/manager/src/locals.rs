@@ -8,13 +8,18 @@ use std::{
 
 use nsm_api::registry::NetworkServiceEndpoint;
 use nsm_chain::{Code, Error, Target};
-use nsm_model::url::{EndpointUrl, InodeUrl};
+use nsm_model::{
+    spiffe::SpiffeId,
+    url::{EndpointUrl, InodeUrl},
+};
 
 /// One of them.
 #[derive(Debug, Clone)]
 pub struct Local {
     /// As it registered: with its own URL.
     pub endpoint: NetworkServiceEndpoint,
+    /// Who registered it.
+    pub owner: Option<SpiffeId>,
     /// The descriptor of its socket, where that is how it is reached.
     pub socket: Option<(InodeUrl, Arc<OwnedFd>)>,
 }

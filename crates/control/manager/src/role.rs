@@ -16,7 +16,7 @@ use nsm_registry::{chain, mirror::Mirror};
 
 use crate::{
     Finder, Locals, View,
-    elements::{DiscoverForwarder, LocalBypass, RecvFd as RecvSocket, ToRegistry},
+    elements::{DiscoverForwarder, Forwarders, LocalBypass, RecvFd as RecvSocket, ToRegistry},
 };
 
 /// What a manager is told.
@@ -26,8 +26,8 @@ pub struct Config {
     pub name: String,
     /// How other managers reach it: what its endpoints are registered with.
     pub url: String,
-    /// The service under which forwarders register.
-    pub forwarder_service: String,
+    /// What forwarders register under, and who may.
+    pub forwarders: Forwarders,
     /// Labels that say where this node is (`nodeName`, `clusterName`).
     pub info: BTreeMap<String, String>,
 }
@@ -148,7 +148,10 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         // The namespaces that the mechanisms speak of: they go on to the forwarder.
         Box::new(RecvFd),
         // Which forwarder of this node.
-        Box::new(DiscoverForwarder::new(directory, &config.forwarder_service)),
+        Box::new(DiscoverForwarder::new(
+            directory,
+            &config.forwarders.service,
+        )),
         // There.
         Box::new(Connect::new(transport, tasks)),
     ])
@@ -165,6 +168,8 @@ pub fn services(seams: &Seams, registry: Box<dyn Element<Services>>) -> Chain<Se
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens)),
+        // A workload registers for itself alone.
+        Box::new(chain::Relay::new(Arc::new(|_| false))),
         // There.
         registry,
     ])
@@ -185,15 +190,23 @@ pub fn endpoints(
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
-        Box::new(Authorize::new(tokens)),
+        Box::new(Authorize::new(tokens.clone())),
+        // A workload registers for itself alone.
+        Box::new(chain::Relay::new(Arc::new(|_| false))),
         // One at a time for each name.
-        Box::new(Begin::new(tasks)),
+        Box::new(Begin::new(tasks.clone())),
+        // What is not registered again is not local for ever.
+        Box::new(Timeout::new(tokens, tasks)),
         // Where it runs.
         Box::new(ClientInfo::new(config.info.clone())),
         // Its socket.
         Box::new(RecvSocket),
         // Others reach it through us.
-        Box::new(LocalBypass::new(locals, &config.url)),
+        Box::new(LocalBypass::new(
+            locals,
+            &config.url,
+            config.forwarders.clone(),
+        )),
         // There.
         registry,
     ])

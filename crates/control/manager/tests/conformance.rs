@@ -24,7 +24,11 @@ use tokio::time::Instant;
 const URL: &str = "tcp://10.0.0.1:5001";
 
 fn call() -> Call {
-    let (before, clock) = (spiffe("before"), Clock::default());
+    call_of("before")
+}
+
+fn call_of(name: &str) -> Call {
+    let (before, clock) = (spiffe(name), Clock::default());
     let pipe = Arc::new(Pipe::default());
     pipe.send_file("/dev/null");
     let token = jwt(&before, &before, &spiffe("own"), clock.now() + LIFE);
@@ -66,7 +70,11 @@ async fn registration_elements_conform() {
         Chain::new(vec![
             Box::new(Begin::new(tasks.clone())) as Box<dyn Element<Endpoints>>,
             Box::new(RecvFd),
-            Box::new(LocalBypass::new(Arc::new(Locals::default()), URL)),
+            Box::new(LocalBypass::new(
+                Arc::new(Locals::default()),
+                URL,
+                anybody(),
+            )),
             last,
         ])
     };
@@ -95,16 +103,18 @@ async fn registration_elements_conform() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_is_local_from_its_registration_until_its_owner_takes_it_back() {
-    // What the registry answers to a close, and whether the endpoint is still known here then.
+    // Who closes, what the registry answers, and whether the endpoint is still known here then.
     let table = [
-        (Code::Unavailable, false),
-        (Code::NotFound, false),
-        (Code::PermissionDenied, true),
+        ("before", Code::Unavailable, false),
+        ("before", Code::NotFound, false),
+        ("before", Code::PermissionDenied, false),
+        ("thief", Code::Unavailable, true),
+        ("thief", Code::PermissionDenied, true),
     ];
-    for (code, stays) in table {
+    for (closer, code, stays) in table {
         let locals = Arc::new(Locals::default());
         let list = |last: Box<dyn Element<Endpoints>>| {
-            let bypass = LocalBypass::new(Arc::clone(&locals), URL);
+            let bypass = LocalBypass::new(Arc::clone(&locals), URL, anybody());
             Chain::new(vec![Box::new(bypass) as Box<dyn Element<Endpoints>>, last])
         };
         let refusing = list(Box::new(Probe::failing(Error::new(code, "told to refuse"))));
@@ -124,10 +134,40 @@ async fn an_endpoint_is_local_from_its_registration_until_its_owner_takes_it_bac
         );
         assert_eq!(locals.offering("svc").len(), 1);
         refusing
-            .close(&mut call(), full_endpoint("nse"))
+            .close(&mut call_of(closer), full_endpoint("nse"))
             .await
             .unwrap_err();
-        assert_eq!(locals.get("nse").is_some(), stays, "{code:?}");
+        assert_eq!(locals.get("nse").is_some(), stays, "{closer} and {code:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_forwarders_register_as_forwarders() {
+    let forwarders = nsm_manager::elements::Forwarders {
+        may: Arc::new(|id| id.path() == "/forwarder"),
+        ..anybody()
+    };
+    for (caller, service, allowed) in [
+        ("forwarder", "forwarder", true),
+        ("thief", "forwarder", false),
+        ("thief", "svc", true),
+    ] {
+        let locals = Arc::new(Locals::default());
+        let bypass = LocalBypass::new(Arc::clone(&locals), URL, forwarders.clone());
+        let chain = Chain::new(vec![Box::new(bypass) as Box<dyn Element<Endpoints>>]);
+        let mut record = full_endpoint("nse");
+        record.network_service_names = vec![service.to_owned()];
+        let done = chain.request(&mut call_of(caller), record).await;
+        assert_eq!(done.is_ok(), allowed, "{caller} as {service}");
+        assert_eq!(
+            locals.get("nse").is_some(),
+            allowed,
+            "{caller} as {service}"
+        );
+        if let Err(error) = done {
+            assert_eq!(error.code, Code::PermissionDenied);
+            assert!(error.message.contains("thief"), "{error}");
+        }
     }
 }
 
@@ -172,19 +212,29 @@ async fn the_lists_stand_in_order() {
     let config = Config {
         name: "own".to_owned(),
         url: URL.to_owned(),
-        forwarder_service: "forwarder".to_owned(),
+        forwarders: anybody(),
         info: Default::default(),
     };
     let connections = connections(&config, &seams).names();
     expect!["updatepath updatetoken authorize begin timeout monitor clientinfo recvfd discoverforwarder connect"]
         .assert_eq(&connections.join(" "));
     let services = services(&seams, Box::new(Last)).names();
-    expect!["updatepath updatetoken authorize connect"].assert_eq(&services.join(" "));
+    expect!["updatepath updatetoken authorize relay connect"].assert_eq(&services.join(" "));
     let endpoints = endpoints(&config, &seams, Arc::default(), Box::new(Last)).names();
-    expect!["updatepath updatetoken authorize begin clientinfo recvfd localbypass connect"]
-        .assert_eq(&endpoints.join(" "));
+    expect![
+        "updatepath updatetoken authorize relay begin timeout clientinfo recvfd localbypass connect"
+    ]
+    .assert_eq(&endpoints.join(" "));
     for names in [connections, services, endpoints] {
         assert_eq!(misplaced(&names, SHARED), [""; 0]);
         assert_eq!(misplaced(&names, OWN), [""; 0]);
+    }
+}
+
+/// Forwarders by any identity.
+fn anybody() -> nsm_manager::elements::Forwarders {
+    nsm_manager::elements::Forwarders {
+        service: "forwarder".to_owned(),
+        may: Arc::new(|_| true),
     }
 }

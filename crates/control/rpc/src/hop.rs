@@ -17,7 +17,11 @@ use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
 use tokio::time::Instant;
 
 use crate::{
-    client, fdtable::Descriptors, link::PeerHandle, monitor::Connections, pool::Pool,
+    client,
+    fdtable::Descriptors,
+    link::PeerHandle,
+    monitor::Connections,
+    pool::{DIAL_TIMEOUT, Pool},
     tokens::TokenSource,
 };
 
@@ -29,13 +33,27 @@ const MONITOR_START: Duration = Duration::from_secs(5);
 pub struct Transport {
     pool: Pool,
     tokens: TokenSource,
+    dial_timeout: Duration,
 }
 
 impl Transport {
     /// Connects through `pool`; calls carry tokens of `tokens`.
     #[must_use]
     pub fn new(pool: Pool, tokens: TokenSource) -> Self {
-        Self { pool, tokens }
+        Self {
+            pool,
+            tokens,
+            dial_timeout: DIAL_TIMEOUT,
+        }
+    }
+
+    /// The longest that connecting to a peer may take ([`DIAL_TIMEOUT`] is the most).
+    #[must_use]
+    pub fn with_dial_timeout(self, dial_timeout: Duration) -> Self {
+        Self {
+            dial_timeout,
+            ..self
+        }
     }
 
     /// A connected peer, with the functions of [`client`] at hand.
@@ -43,6 +61,7 @@ impl Transport {
     /// # Errors
     /// As [`Pool::connect`].
     pub async fn hop(&self, target: &Target, deadline: Instant) -> Result<Hop, Error> {
+        let deadline = deadline.min(Instant::now() + self.dial_timeout);
         let peer = match target {
             Target::Url(url) => self.pool.connect(url, None, deadline).await?,
             Target::Socket(_, socket) => {

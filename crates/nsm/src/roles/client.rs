@@ -35,10 +35,6 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_REQUEST_TIMEOUT", default_value = "15s", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     request_timeout: Duration,
-    /// The longest wait for a connection to the manager
-    #[arg(long, env = "NSM_DIAL_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration)]
-    #[serde(with = "seconds")]
-    dial_timeout: Duration,
     /// The label nodeName
     #[arg(long, env = "NODE_NAME")]
     node_name: Option<String>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_chain::Target;
-use nsm_manager::{Config, Manager, Parts};
+use nsm_manager::{Config, Manager, Parts, elements::Forwarders};
 use nsm_model::url::EndpointUrl;
 use nsm_registry::mirror::{Mirror, RpcSource};
 use nsm_rpc::Listener;
@@ -41,6 +41,9 @@ pub(crate) struct Settings {
         default_value = "forwarder"
     )]
     forwarder_network_service_name: String,
+    /// Who may be a forwarder: paths of SPIFFE IDs, alone or followed by `-` or `/` and more
+    #[arg(long, env = "NSM_FORWARDERS", value_delimiter = ',', default_values = ["/forwarder", "/ns/nsm-system/pod/forwarder"])]
+    forwarders: Vec<String>,
     /// This node's name: the label nodeName of its clients and endpoints
     #[arg(long, env = "NODE_NAME")]
     node_name: Option<String>,
@@ -86,7 +89,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let config = Config {
         name: settings.name.clone(),
         url: url.clone(),
-        forwarder_service: settings.forwarder_network_service_name.clone(),
+        forwarders: Forwarders {
+            service: settings.forwarder_network_service_name.clone(),
+            may: station.holds(&settings.forwarders),
+        },
         info: info(&settings),
     };
     let manager = Manager::new(&config, &parts);

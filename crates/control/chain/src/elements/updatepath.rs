@@ -2,8 +2,8 @@
 //!
 //! *What it does*: moves the path's index to our segment on the way down and back on the way up
 //! (sdk `pkg/networkservice/common/updatepath`). Our id is derived with a secret from who owns the
-//! connection, the id that it came with and our name, so that a retry is the same request and
-//! nobody else can name it: a caller whose path already stands at a segment of our name is refused.
+//! connection, who brings it, the id that it came with and our name, so that a retry is the same
+//! request and nobody else can name it: a caller whose path already stands at a segment of our name is refused.
 //! *Where it stands*: first in every list: everything after it speaks of our own segment's id.
 //! *On Close*: the same step, so that the same id comes out.
 
@@ -42,7 +42,17 @@ impl UpdatePath {
         let key = self.key(call, connection)?;
         let id = connection.id.clone();
         let path = connection.path.get_or_insert_default();
-        let derive = |upstream: &str| derive_id(&self.secret, &key, upstream, &self.name);
+        // The first segment's token is not signed with a key known here: whoever calls is a part
+        // of what the id is derived from, or it could speak for somebody else's client.
+        let through = call.caller.as_ref().map_or("", |caller| caller.id.as_str());
+        let derive = |upstream: &str| {
+            derive_id(
+                &self.secret,
+                &key,
+                &format!("{through} {upstream}"),
+                &self.name,
+            )
+        };
         let step = path::advance(&id, path, &self.name, derive).map_err(|error| {
             Error::new(Code::InvalidArgument, format!("connection {id}: {error}"))
         })?;

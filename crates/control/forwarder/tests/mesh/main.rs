@@ -145,22 +145,7 @@ async fn another_client_cannot_touch_it() {
         }
     }
     in_the_managers_place(&transport, &node, &path).await;
-    // With the first segment made its own, and the manager's own id named.
-    let mut forged = by_hand("thief", "x").connection.into_option().unwrap();
-    forged.id.clone_from(&path[1].id);
-    let own = forged.path.get_or_insert_default();
-    let token = Keys::new("thief", world.clock)
-        .issue(&spiffe("manager-1"))
-        .unwrap();
-    own.path_segments[0].token = token.jwt;
-    own.path_segments.push(PathSegment {
-        metrics: Default::default(),
-        ..path[1].clone()
-    });
-    own.index = 1;
-    let error = hop.close(forged, deadline).await.unwrap_err();
-    assert_eq!(error.code, Code::PermissionDenied);
-    assert!(error.message.contains("thief"), "{error}");
+    unsigned(&world, hop.as_ref(), &path, deadline).await;
 
     settle().await;
     let keep = |all: Vec<nsm_api::connection::Connection>| -> Vec<String> {
@@ -195,6 +180,47 @@ async fn in_the_managers_place(
     assert_eq!(closed.unwrap_err().code, Code::PermissionDenied);
     let asked = behind.request(request, deadline).await;
     assert_eq!(asked.unwrap_err().code, Code::PermissionDenied);
+}
+
+/// Paths that were never travelled: what the first segment says is signed by nobody known here.
+async fn unsigned(
+    world: &World,
+    hop: &dyn nsm_chain::Hop,
+    path: &[PathSegment],
+    deadline: Instant,
+) {
+    // With the first segment made its own, and the manager's own id named.
+    let mut forged = by_hand("thief", "x").connection.into_option().unwrap();
+    forged.id.clone_from(&path[1].id);
+    let own = forged.path.get_or_insert_default();
+    let token = Keys::new("thief", world.clock)
+        .issue(&spiffe("manager-1"))
+        .unwrap();
+    own.path_segments[0].token = token.jwt;
+    own.path_segments.push(PathSegment {
+        metrics: Default::default(),
+        ..path[1].clone()
+    });
+    own.index = 1;
+    let error = hop.close(forged, deadline).await.unwrap_err();
+    assert_eq!(error.code, Code::PermissionDenied);
+    assert!(error.message.contains("thief"), "{error}");
+
+    // The victim's name and id, meant for the thief, and behind it a segment of the thief's with
+    // the victim's id, from which the victim's own id at this hop would follow.
+    let mut forged = by_hand("nsc", "nsc-0").connection.into_option().unwrap();
+    let own = forged.path.get_or_insert_default();
+    let token = Keys::new("nsc", world.clock)
+        .issue(&spiffe("thief"))
+        .unwrap();
+    own.path_segments[0].token = token.jwt;
+    own.path_segments.push(PathSegment {
+        name: "x".to_owned(),
+        id: "nsc-0".to_owned(),
+        ..Default::default()
+    });
+    own.index = 1;
+    hop.close(forged, deadline).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

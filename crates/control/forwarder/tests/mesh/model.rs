@@ -125,11 +125,13 @@ impl Kernel for Model {
         Ok(())
     }
 
-    async fn stands(&self, plan: &Plan) -> bool {
-        let state = self.state();
-        plan.entries()
-            .iter()
-            .all(|entry| state.standing.contains_key(&entry.id))
+    async fn stands(&self, plan: &Plan) -> Option<bool> {
+        Some({
+            let state = self.state();
+            plan.entries()
+                .iter()
+                .all(|entry| state.standing.contains_key(&entry.id))
+        })
     }
 
     async fn counters(&self, _: &Plan) -> Vec<(&'static str, Counters)> {

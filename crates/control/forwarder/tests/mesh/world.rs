@@ -91,7 +91,7 @@ impl World {
         let config = nsm_manager::Config {
             name: name.clone(),
             url: manager.clone(),
-            forwarder_service: "forwarder".to_owned(),
+            forwarders: anybody(),
             info: [("nodeName".to_owned(), format!("node-{n}"))].into(),
         };
         let seams = Seams {
@@ -291,5 +291,13 @@ pub(crate) fn down(node: &Node) {
     for mut connection in node.table.all() {
         connection.state = nsm_api::connection::State::DOWN.into();
         node.table.update(connection);
+    }
+}
+
+/// Forwarders by any identity.
+fn anybody() -> nsm_manager::elements::Forwarders {
+    nsm_manager::elements::Forwarders {
+        service: "forwarder".to_owned(),
+        may: Arc::new(|_| true),
     }
 }

@@ -3,14 +3,16 @@
 //! *What it does*: sdk `pkg/registry/common/localbypass`: keeps the endpoint's own URL and socket,
 //! registers it further up with ours, and gives its own back in the answer.
 //! *Where it stands*: after `recvfd`; before `connect`.
-//! *On Close*: the endpoint is local no longer, unless the registry says that it is not the
-//! caller's.
+//! *On Close*: by its owner, or at the end of its lease: the endpoint is local no longer, whatever
+//! the registry says.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use nsm_api::registry::NetworkServiceEndpoint;
 use nsm_chain::{Call, Code, Element, Endpoints, Error, Next};
+
+use nsm_registry::chain::MayRelay;
 
 use super::recvfd::Socket;
 use crate::{Local, Locals};
@@ -20,16 +22,50 @@ use crate::{Local, Locals};
 pub struct LocalBypass {
     locals: Arc<Locals>,
     own_url: String,
+    forwarders: Forwarders,
+}
+
+/// Who may register as a forwarder: it is handed the namespaces of everybody's clients.
+#[derive(Clone)]
+pub struct Forwarders {
+    /// The service that forwarders register under.
+    pub service: String,
+    /// Whether an identity may.
+    pub may: MayRelay,
+}
+
+impl std::fmt::Debug for Forwarders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Forwarders({})", self.service)
+    }
 }
 
 impl LocalBypass {
     /// The element of the manager at this URL.
     #[must_use]
-    pub fn new(locals: Arc<Locals>, own_url: impl Into<String>) -> Self {
+    pub fn new(locals: Arc<Locals>, own_url: impl Into<String>, forwarders: Forwarders) -> Self {
         Self {
             locals,
             own_url: own_url.into(),
+            forwarders,
         }
+    }
+
+    fn check_role(&self, call: &Call, endpoint: &NetworkServiceEndpoint) -> Result<(), Error> {
+        let Some(caller) = &call.caller else {
+            return Ok(());
+        };
+        let service = &self.forwarders.service;
+        let forwards = endpoint.network_service_names.contains(service);
+        if !forwards || (self.forwarders.may)(&caller.id) {
+            return Ok(());
+        }
+        let message = format!(
+            "endpoint {}: {} may not register as a forwarder (network service {service:?}): name its SPIFFE ID's path \
+             in the manager's --forwarders, or offer another service",
+            endpoint.name, caller.id
+        );
+        Err(Error::new(Code::PermissionDenied, message))
     }
 }
 
@@ -49,11 +85,14 @@ impl Element<Endpoints> for LocalBypass {
             .scratch
             .get::<Socket>()
             .map(|Socket(inode, socket)| (inode, socket));
+        self.check_role(call, &endpoint)?;
+        let owner = call.caller.as_ref().map(|caller| caller.id.clone());
         let url = std::mem::replace(&mut endpoint.url, self.own_url.clone());
         let mut answer = next.request(call, endpoint).await?;
         answer.url = url;
         self.locals.insert(Local {
             endpoint: answer.clone(),
+            owner,
             socket,
         });
         Ok(answer)
@@ -65,13 +104,16 @@ impl Element<Endpoints> for LocalBypass {
         mut endpoint: NetworkServiceEndpoint,
         next: Next<Endpoints>,
     ) -> Result<(), Error> {
-        self.own_url.clone_into(&mut endpoint.url);
         let name = endpoint.name.clone();
-        let closed = next.close(call, endpoint).await;
-        let foreign = matches!(&closed, Err(error) if error.code == Code::PermissionDenied);
-        if !foreign {
+        let caller = call.caller.as_ref().map(|caller| caller.id.clone());
+        let own = self
+            .locals
+            .get(&name)
+            .is_some_and(|local| local.owner == caller);
+        if caller.is_none() || own {
             self.locals.remove(&name);
         }
-        closed
+        self.own_url.clone_into(&mut endpoint.url);
+        next.close(call, endpoint).await
     }
 }

@@ -6,6 +6,6 @@ mod recvfd;
 mod toregistry;
 
 pub use discoverforwarder::DiscoverForwarder;
-pub use localbypass::LocalBypass;
+pub use localbypass::{Forwarders, LocalBypass};
 pub use recvfd::RecvFd;
 pub use toregistry::ToRegistry;

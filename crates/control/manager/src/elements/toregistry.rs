@@ -2,7 +2,7 @@
 //!
 //! *What it does*: sdk `pkg/registry/common/{clienturl,dial,connect}` in one.
 //! *Where it stands*: last.
-//! *On Close*: the same way.
+//! *On Close*: the same way, unless it is the end of a lease here.
 
 use async_trait::async_trait;
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
@@ -59,6 +59,11 @@ macro_rules! to_registry {
                 item: $item,
                 _: Next<$kind>,
             ) -> Result<(), Error> {
+                // The end of a lease: the registry's copy ends by its own clock, and is its owner's
+                // to take back, not ours.
+                if call.caller.is_none() {
+                    return Ok(());
+                }
                 let hop = self.transport.hop(&self.registry, call.deadline).await?;
                 client::$service::unregister(
                     &hop.peer,
