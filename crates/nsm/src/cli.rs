@@ -117,3 +117,34 @@ pub(crate) fn serve(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::R
 /// Threads of a role's runtime: its work is short and waits for others; more threads cost memory
 /// on every node and gain nothing measurable.
 const WORKERS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every variable that a role reads is in the page that says what there is.
+    #[test]
+    fn settings_are_documented() {
+        let page = include_str!("../../../docs/configuration.md");
+        for role in [
+            "ca",
+            "registry",
+            "manager",
+            "forwarder",
+            "endpoint",
+            "client",
+        ] {
+            let command = Cli::command();
+            let found = command.find_subcommand(role).unwrap();
+            for argument in found.get_arguments() {
+                let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else {
+                    continue;
+                };
+                assert!(
+                    page.contains(&format!("| `{variable}`")),
+                    "docs/configuration.md has no row for {variable} of nsm {role}"
+                );
+            }
+        }
+    }
+}
