@@ -1,7 +1,10 @@
 //! Logs: text for people, JSON for machines, on standard error.
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{
+    Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, registry,
+    util::SubscriberInitExt as _,
+};
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
@@ -19,19 +22,15 @@ pub(crate) fn start(level: &str, format: Format) -> anyhow::Result<()> {
         .to_ascii_lowercase()
         .replace("warning", "warn")
         .replace("fatal", "error");
-    let filter = EnvFilter::try_new(format!(
-        "{level},h2=warn,hyper=warn,tonic=warn,tower=warn,rustls=warn"
-    ))
-    .map_err(|error| {
-        anyhow::anyhow!("log level {level:?}: {error}; write TRACE, DEBUG, INFO, WARN or ERROR")
-    })?;
-    let builder = fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
+    let filter: Targets = format!("{level},h2=warn,hyper=warn,tonic=warn,tower=warn,rustls=warn")
+        .parse()
+        .map_err(|error| {
+            anyhow::anyhow!("log level {level:?}: {error}; write TRACE, DEBUG, INFO, WARN or ERROR")
+        })?;
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let started = match format {
-        Format::Text => builder.try_init(),
-        Format::Json => builder.json().try_init(),
+        Format::Text => registry().with(layer.with_filter(filter)).try_init(),
+        Format::Json => registry().with(layer.json().with_filter(filter)).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("starting the log: {error}"))
 }
