@@ -4,8 +4,9 @@
 //! (sdk `pkg/networkservice/common/updatepath`). Our id is derived with a secret from who owns the
 //! connection, who brings it, the id that it came with and our name, so that a retry is the same
 //! request and nobody else can name it: a caller whose path already stands at a segment of our name
-//! is refused. *Where it stands*: first in every list: everything after it speaks of our own
-//! segment's id. *On Close*: the same step, so that the same id comes out.
+//! is refused.
+//! *Where it stands*: first in every list: everything after it speaks of our own segment's id.
+//! *On Close*: the same step, so that the same id comes out.
 
 use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
