@@ -1,0 +1,1 @@
+//! The seven standard policies (sdk `pkg/tools/opa/policies`) as native code.
