@@ -10,13 +10,17 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+
+	"interop/internal/workloadapi"
 )
 
 // run is one subcommand: it returns when its context ends, or with what went wrong.
 type run func(ctx context.Context, args []string) error
 
 // commands is every subcommand by its name.
-var commands = map[string]run{}
+var commands = map[string]run{
+	"workload-api": workloadapi.Run,
+}
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
