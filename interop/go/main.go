@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"interop/internal/registry"
 	"interop/internal/workloadapi"
 )
 
@@ -19,6 +20,7 @@ type run func(ctx context.Context, args []string) error
 
 // commands is every subcommand by its name.
 var commands = map[string]run{
+	"registry":     registry.Run,
 	"workload-api": workloadapi.Run,
 }
 
