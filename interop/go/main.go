@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"interop/internal/hostile"
 	"interop/internal/registry"
 	"interop/internal/workloadapi"
 )
@@ -20,6 +21,7 @@ type run func(ctx context.Context, args []string) error
 
 // commands is every subcommand by its name.
 var commands = map[string]run{
+	"hostile":      hostile.Run,
 	"registry":     registry.Run,
 	"workload-api": workloadapi.Run,
 }

@@ -138,7 +138,11 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if oobn > 0 {
 		c.arrived(oob[:oobn])
 	}
-	return n, err
+	if err != nil {
+		// On an error the count is -1, which readers above take for a bug.
+		return 0, err
+	}
+	return n, nil
 }
 
 func (c *Conn) arrived(oob []byte) {

@@ -1,16 +1,16 @@
+// Package registry is the registry's role, and what other roles need to be one themselves: expiry,
+// and a store in memory that can be watched.
 package registry
 
 import (
 	"context"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"interop/internal/config"
-	"interop/internal/gen/registry"
 	"interop/internal/identity"
-	"interop/internal/listen"
 	"interop/internal/policy"
+	"interop/internal/regchain"
+	"interop/internal/serve"
 )
 
 // Expiration is how long an endpoint lives without a refresh, however long its token does.
@@ -25,7 +25,7 @@ func Run(ctx context.Context, _ []string) error {
 	if err := env.Err(); err != nil {
 		return err
 	}
-	on, err := listen.URLs(texts)
+	on, err := serve.URLs(texts)
 	if err != nil {
 		return err
 	}
@@ -39,10 +39,32 @@ func Run(ctx context.Context, _ []string) error {
 	}
 	defer func() { _ = source.Close() }()
 	generator := identity.NewGenerator(source, life)
-	server := grpc.NewServer(grpc.Creds(identity.Server(source)))
-	services := NewServices(&Front[*registry.NetworkService]{Generator: generator, Policies: policies})
-	endpoints := NewMemory(&Front[*registry.NetworkServiceEndpoint]{Generator: generator, Policies: policies}, Expiration)
-	registry.RegisterNetworkServiceRegistryServer(server, services)
-	registry.RegisterNetworkServiceEndpointRegistryServer(server, endpoints)
-	return listen.Serve(ctx, server, on...)
+	server := serve.New(identity.Server(source))
+	server.Registry(Services(generator, policies), Endpoints(ctx, generator, policies, Expiration))
+	return server.Run(ctx, on...)
+}
+
+// Services is the registry of network services.
+func Services(generator identity.Generator, policies policy.List) regchain.Handler[regchain.Service] {
+	return regchain.New(
+		&regchain.GRPCMetadataServer[regchain.Service]{},
+		&regchain.UpdatePath[regchain.Service]{Generator: generator},
+		&regchain.AuthorizeServer[regchain.Service]{Policies: policies},
+		SetPayload{},
+		&Memory[regchain.Service]{Match: MatchService},
+	)
+}
+
+// Endpoints is the registry of endpoints.
+func Endpoints(root context.Context, generator identity.Generator, policies policy.List, expiration time.Duration) regchain.Handler[regchain.Endpoint] {
+	return regchain.New(
+		&regchain.GRPCMetadataServer[regchain.Endpoint]{},
+		&regchain.UpdatePath[regchain.Endpoint]{Generator: generator},
+		// An expiry does not come by here: a name stays its owner's.
+		&regchain.AuthorizeServer[regchain.Endpoint]{Policies: policies},
+		regchain.NewBegin[regchain.Endpoint](root),
+		&SetRegistrationTime{},
+		&Expire{Root: root, After: expiration},
+		&Memory[regchain.Endpoint]{Match: MatchEndpoint},
+	)
 }

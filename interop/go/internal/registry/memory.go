@@ -2,134 +2,86 @@ package registry
 
 import (
 	"context"
-	"sync"
-	"time"
 
-	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"interop/internal/gen/registry"
 	"interop/internal/mechanism"
+	"interop/internal/regchain"
 )
 
-// Services is the registry of network services, in memory.
-type Services struct {
-	registry.UnimplementedNetworkServiceRegistryServer
-	front *Front[*registry.NetworkService]
-	store store[*registry.NetworkService]
+// Memory is the end of a list: it keeps entries.
+type Memory[E regchain.Entry] struct {
+	// Match tells whether an entry is what a query is for.
+	Match func(like, is E) bool
+	store store[E]
 }
 
-// NewServices makes one that asks the front's policies first.
-func NewServices(front *Front[*registry.NetworkService]) *Services {
-	front.SetPathIDs = func(service *registry.NetworkService, ids []string) { service.PathIds = ids }
-	return &Services{front: front}
+// Register stores the entry.
+func (m *Memory[E]) Register(ctx context.Context, entry E, next regchain.Handler[E]) (E, error) {
+	answer, err := next.Register(ctx, entry)
+	if err == nil {
+		m.store.put(answer.GetName(), answer)
+	}
+	return answer, err
 }
 
-// Register stores a service; one without a payload gets IP.
-func (s *Services) Register(ctx context.Context, in *registry.NetworkService) (*registry.NetworkService, error) {
-	return s.front.Register(ctx, in, func(_ context.Context, in *registry.NetworkService) (*registry.NetworkService, error) {
-		if in.GetPayload() == "" {
-			in.Payload = mechanism.PayloadIP
+// Find sends what matches, and with a watch each later change of it. An expired entry is for the
+// finder to look at.
+func (m *Memory[E]) Find(ctx context.Context, query regchain.Query[E], send func(regchain.Found[E]) error, next regchain.Handler[E]) error {
+	match := func(is E) bool { return m.Match(query.Like, is) }
+	if query.Watch {
+		if err := next.Find(ctx, query, send); err != nil {
+			return err
 		}
-		s.store.put(in.GetName(), in)
-		return in, nil
-	})
-}
-
-// Find sends the services that match.
-func (s *Services) Find(query *registry.NetworkServiceQuery, stream registry.NetworkServiceRegistry_FindServer) error {
-	match := func(is *registry.NetworkService) bool { return MatchService(query.GetNetworkService(), is) }
-	send := func(service *registry.NetworkService, deleted bool) error {
-		return stream.Send(&registry.NetworkServiceResponse{NetworkService: service, Deleted: deleted})
+		return m.store.watch(ctx, match, send)
 	}
-	if query.GetWatch() {
-		return s.store.watch(stream.Context(), match, send)
+	if err := m.store.find(match, send); err != nil {
+		return err
 	}
-	return s.store.find(match, send)
+	return next.Find(ctx, query, send)
 }
 
-// Unregister takes a service out.
-func (s *Services) Unregister(ctx context.Context, in *registry.NetworkService) (*emptypb.Empty, error) {
-	err := s.front.Unregister(ctx, in, func(_ context.Context, in *registry.NetworkService) error {
-		s.store.remove(in.GetName())
-		return nil
-	})
-	return answer(err)
+// Unregister takes the entry out.
+func (m *Memory[E]) Unregister(ctx context.Context, entry E, next regchain.Handler[E]) error {
+	m.store.remove(entry.GetName())
+	return next.Unregister(ctx, entry)
 }
 
-// Memory is the registry of endpoints, in memory.
-type Memory struct {
-	registry.UnimplementedNetworkServiceEndpointRegistryServer
-	front *Front[*registry.NetworkServiceEndpoint]
-	turns Turns
-	kept  *kept
+// SetPayload gives a service without a payload IP.
+type SetPayload struct {
+	regchain.Pass[regchain.Service]
 }
 
-// NewMemory makes one that asks the front's policies first and forgets an endpoint that is not
-// refreshed for so long.
-func NewMemory(front *Front[*registry.NetworkServiceEndpoint], expiration time.Duration) *Memory {
-	front.SetPathIDs = func(endpoint *registry.NetworkServiceEndpoint, ids []string) { endpoint.PathIds = ids }
-	kept := &kept{first: make(map[string]*timestamppb.Timestamp)}
-	return &Memory{front: front, kept: kept, turns: Turns{Expiration: expiration, After: kept}}
-}
-
-// Register stores an endpoint.
-func (m *Memory) Register(ctx context.Context, in *registry.NetworkServiceEndpoint) (*registry.NetworkServiceEndpoint, error) {
-	return m.front.Register(ctx, in, m.turns.Register)
-}
-
-// Find sends the endpoints that match; expiry is for the finder to look at.
-func (m *Memory) Find(query *registry.NetworkServiceEndpointQuery, stream registry.NetworkServiceEndpointRegistry_FindServer) error {
-	match := func(is *registry.NetworkServiceEndpoint) bool {
-		return MatchEndpoint(query.GetNetworkServiceEndpoint(), is)
+// Register does so.
+func (SetPayload) Register(ctx context.Context, entry regchain.Service, next regchain.Handler[regchain.Service]) (regchain.Service, error) {
+	if entry.GetPayload() == "" {
+		entry.Payload = mechanism.PayloadIP
 	}
-	send := func(endpoint *registry.NetworkServiceEndpoint, deleted bool) error {
-		return stream.Send(&registry.NetworkServiceEndpointResponse{NetworkServiceEndpoint: endpoint, Deleted: deleted})
+	return next.Register(ctx, entry)
+}
+
+// SetRegistrationTime writes when an endpoint was registered first. It stands behind begin.
+type SetRegistrationTime struct {
+	regchain.Pass[regchain.Endpoint]
+}
+
+type first struct{ at *timestamppb.Timestamp }
+
+// Register keeps the first time.
+func (s *SetRegistrationTime) Register(ctx context.Context, entry regchain.Endpoint, next regchain.Handler[regchain.Endpoint]) (regchain.Endpoint, error) {
+	known := regchain.State[first, regchain.Endpoint](ctx, s)
+	if known.at == nil {
+		known.at = entry.GetInitialRegistrationTime()
 	}
-	if query.GetWatch() {
-		return m.kept.store.watch(stream.Context(), match, send)
+	if known.at == nil {
+		known.at = timestamppb.Now()
 	}
-	return m.kept.store.find(match, send)
+	entry.InitialRegistrationTime = known.at
+	return next.Register(ctx, entry)
 }
 
-// Unregister takes an endpoint out.
-func (m *Memory) Unregister(ctx context.Context, in *registry.NetworkServiceEndpoint) (*emptypb.Empty, error) {
-	return answer(m.front.Unregister(ctx, in, m.turns.Unregister))
-}
-
-// kept is the end of the list: the time of the first registration, and the store.
-type kept struct {
-	store store[*registry.NetworkServiceEndpoint]
-	mu    sync.Mutex
-	first map[string]*timestamppb.Timestamp
-}
-
-func (k *kept) Register(_ context.Context, in *registry.NetworkServiceEndpoint) (*registry.NetworkServiceEndpoint, error) {
-	k.mu.Lock()
-	if first, known := k.first[in.GetName()]; known {
-		in.InitialRegistrationTime = first
-	} else {
-		if in.GetInitialRegistrationTime() == nil {
-			in.InitialRegistrationTime = timestamppb.Now()
-		}
-		k.first[in.GetName()] = in.GetInitialRegistrationTime()
-	}
-	k.mu.Unlock()
-	k.store.put(in.GetName(), in)
-	return in, nil
-}
-
-func (k *kept) Unregister(_ context.Context, in *registry.NetworkServiceEndpoint) error {
-	k.mu.Lock()
-	delete(k.first, in.GetName())
-	k.mu.Unlock()
-	k.store.remove(in.GetName())
-	return nil
-}
-
-func answer(err error) (*emptypb.Empty, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &emptypb.Empty{}, nil
+// Unregister forgets it.
+func (s *SetRegistrationTime) Unregister(ctx context.Context, entry regchain.Endpoint, next regchain.Handler[regchain.Endpoint]) error {
+	regchain.State[first, regchain.Endpoint](ctx, s).at = nil
+	return next.Unregister(ctx, entry)
 }

@@ -2,7 +2,8 @@ package registry
 
 import (
 	"context"
-	"net"
+	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"interop/internal/identity"
 	"interop/internal/meta"
 	"interop/internal/policy"
+	"interop/internal/serve"
 	"interop/internal/testid"
 )
 
@@ -30,21 +32,16 @@ func stand(t *testing.T, expiration time.Duration) func(path string) *grpc.Clien
 	own := domain.Source(t, "/registry", time.Hour)
 	generator := identity.NewGenerator(own, time.Hour)
 	policies := policy.MustLoad(policy.RegistryServer...)
-	server := grpc.NewServer(grpc.Creds(identity.Server(own)))
-	registry.RegisterNetworkServiceRegistryServer(server,
-		NewServices(&Front[*registry.NetworkService]{Generator: generator, Policies: policies}))
-	registry.RegisterNetworkServiceEndpointRegistryServer(server,
-		NewMemory(&Front[*registry.NetworkServiceEndpoint]{Generator: generator, Policies: policies}, expiration))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	server := serve.New(identity.Server(own))
+	server.Registry(Services(generator, policies), Endpoints(t.Context(), generator, policies, expiration))
+	to := &url.URL{Scheme: "unix", Path: filepath.Join(t.TempDir(), "s")}
+	if _, err := server.Start(t.Context(), to); err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
 	return func(path string) *grpc.ClientConn {
 		source := domain.Source(t, path, time.Hour)
 		options := identity.DialOptions(source, identity.NewGenerator(source, time.Hour))
-		conn, err := grpc.NewClient(listener.Addr().String(), options...)
+		conn, err := grpc.NewClient(identity.Target(to), options...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,50 +7,46 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"interop/internal/regchain"
 )
 
 // maxPending is how many events wait for a watcher before its stream is ended: tests have some
 // hundreds of registrations.
 const maxPending = 10_000
 
-// event is a thing that came, changed or went.
-type event[T proto.Message] struct {
-	thing   T
-	deleted bool
-}
-
-// store keeps things by name and tells watchers of each change. It has no order.
-type store[T proto.Message] struct {
+// store keeps entries by name and tells watchers of each change. It has no order.
+type store[E regchain.Entry] struct {
 	mu       sync.Mutex
-	things   map[string]T
-	watchers map[chan event[T]]struct{}
+	entries  map[string]E
+	watchers map[chan regchain.Found[E]]struct{}
 }
 
-func (s *store[T]) put(name string, thing T) {
+func (s *store[E]) put(name string, entry E) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.things == nil {
-		s.things = make(map[string]T)
+	if s.entries == nil {
+		s.entries = make(map[string]E)
 	}
-	thing = proto.CloneOf(thing)
-	s.things[name] = thing
-	s.tell(event[T]{thing: thing})
+	entry = proto.CloneOf(entry)
+	s.entries[name] = entry
+	s.tell(regchain.Found[E]{Entry: entry})
 }
 
-func (s *store[T]) remove(name string) {
+func (s *store[E]) remove(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if thing, known := s.things[name]; known {
-		delete(s.things, name)
-		s.tell(event[T]{thing: thing, deleted: true})
+	if entry, known := s.entries[name]; known {
+		delete(s.entries, name)
+		s.tell(regchain.Found[E]{Entry: entry, Deleted: true})
 	}
 }
 
 // tell drops a watcher that does not keep up.
-func (s *store[T]) tell(event event[T]) {
+func (s *store[E]) tell(found regchain.Found[E]) {
 	for watcher := range s.watchers {
 		select {
-		case watcher <- event:
+		case watcher <- found:
 		default:
 			close(watcher)
 			delete(s.watchers, watcher)
@@ -59,17 +55,17 @@ func (s *store[T]) tell(event event[T]) {
 }
 
 // find sends what matches now.
-func (s *store[T]) find(match func(T) bool, send func(T, bool) error) error {
+func (s *store[E]) find(match func(E) bool, send func(regchain.Found[E]) error) error {
 	s.mu.Lock()
-	var found []T
-	for _, thing := range s.things {
-		if match(thing) {
-			found = append(found, proto.CloneOf(thing))
+	var all []E
+	for _, entry := range s.entries {
+		if match(entry) {
+			all = append(all, proto.CloneOf(entry))
 		}
 	}
 	s.mu.Unlock()
-	for _, thing := range found {
-		if err := send(thing, false); err != nil {
+	for _, entry := range all {
+		if err := send(regchain.Found[E]{Entry: entry}); err != nil {
 			return err
 		}
 	}
@@ -77,16 +73,16 @@ func (s *store[T]) find(match func(T) bool, send func(T, bool) error) error {
 }
 
 // watch sends what matches now and every later change of what matches, until the context ends.
-func (s *store[T]) watch(ctx context.Context, match func(T) bool, send func(T, bool) error) error {
-	watcher := make(chan event[T], maxPending)
+func (s *store[E]) watch(ctx context.Context, match func(E) bool, send func(regchain.Found[E]) error) error {
+	watcher := make(chan regchain.Found[E], maxPending)
 	s.mu.Lock()
 	if s.watchers == nil {
-		s.watchers = make(map[chan event[T]]struct{})
+		s.watchers = make(map[chan regchain.Found[E]]struct{})
 	}
-	for _, thing := range s.things {
-		// There is room: nothing was told yet, and a test does not fill it.
+	for _, entry := range s.entries {
+		// There is room: noentry was told yet, and a test does not fill it.
 		if len(watcher) < maxPending {
-			watcher <- event[T]{thing: thing}
+			watcher <- regchain.Found[E]{Entry: entry}
 		}
 	}
 	s.watchers[watcher] = struct{}{}
@@ -100,14 +96,15 @@ func (s *store[T]) watch(ctx context.Context, match func(T) bool, send func(T, b
 		select {
 		case <-ctx.Done():
 			return nil
-		case event, ok := <-watcher:
+		case found, ok := <-watcher:
 			if !ok {
 				return status.Error(codes.ResourceExhausted, "the watcher does not keep up")
 			}
-			if !match(event.thing) {
+			if !match(found.Entry) {
 				continue
 			}
-			if err := send(proto.CloneOf(event.thing), event.deleted); err != nil {
+			found.Entry = proto.CloneOf(found.Entry)
+			if err := send(found); err != nil {
 				return err
 			}
 		}
