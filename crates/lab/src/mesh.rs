@@ -1,6 +1,8 @@
 //! A whole mesh on the stage: an authority, a registry, and on every node an identity agent, a
 //! manager and a forwarder, each a process with an identity of its own.
 
+mod agent;
+mod config;
 mod files;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,8 @@ use crate::error::LabError;
 use crate::lab::Lab;
 use crate::node::{IDENTITY_FOLDER, Node, SOCKET_FOLDER};
 use crate::pod::Pod;
-use files::{START, said, wait, write};
+pub use config::{MeshConfig, Program};
+use files::{said, wait, write};
 
 /// The trust domain of every lab.
 pub const TRUST_DOMAIN: &str = "nsm.lab";
@@ -22,21 +25,10 @@ pub const TRUST_DOMAIN: &str = "nsm.lab";
 const REGISTRY_PORT: u16 = 5002;
 const MANAGER_PORT: u16 = 5001;
 const AUTHORITY_PORT: u16 = 5010;
-/// The line that every role logs when it is ready.
+/// The line that every role logs when it is ready; case aside, as the Go implementation has both.
 const READY: &str = "Startup completed";
 /// Where a role finds what it kept before it was started again.
 const STATE_FOLDER: &str = "/run/state";
-
-/// What the roles of a mesh are told beyond the ordinary.
-#[derive(Debug, Clone, Default)]
-pub struct MeshConfig {
-    /// The log level of every role.
-    pub log_level: String,
-    /// Tunnels over IPv6.
-    pub ipv6_underlay: bool,
-    /// More environment for every role.
-    pub env: BTreeMap<String, String>,
-}
 
 /// One node's roles.
 #[derive(Debug)]
@@ -80,7 +72,7 @@ impl Mesh {
         };
         for (at, name) in names.iter().enumerate() {
             let node = lab.node(name)?;
-            let agent = mesh.agent(&node, at == 0)?;
+            let agent = mesh.agent(&node, at)?;
             let roles = Mutex::default();
             mesh.nodes.push(MeshNode {
                 node,
@@ -129,82 +121,14 @@ impl Mesh {
         )
     }
 
-    fn agent(&self, node: &Node, root: bool) -> Result<Process, LabError> {
-        let name = format!("ca-{}", node.name());
-        let keys = node.folder().join("ca");
-        // Keys are in it: nobody else may look.
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&keys);
-        made.map_err(|e| LabError::file("create folder", &keys, e))?;
-        let entries = node.folder().join("entries");
-        self.lab.folder(&entries)?;
-        write(&entries.join("entries.yaml"), "entries: []\n")?;
-        let (socket_folder, nets) = (node.identity_folder(), if root { None } else { Some(()) });
-        let shows = |spec: Spec| {
-            spec.bind(&keys, "/run/ca", false)
-                .bind(&entries, "/run/entries", true)
-                .bind(&socket_folder, IDENTITY_FOLDER, false)
-        };
-        // Agents attest processes of every cell, so they see all; the root is reached over the
-        // underlay, where the node's address is.
-        let spec =
-            shows(Spec::new(&name, crate::Network::Of(node.cell().clone())).sees_all_processes());
-        let cell = self.lab.start(spec)?;
-        let log = self.log(&name);
-        let said = said(&log);
-        let mut run = Run::nsm([
-            "ca",
-            "--dir",
-            "/run/ca",
-            "--entries",
-            "/run/entries/entries.yaml",
-        ])
-        .env("NSM_TRUST_DOMAIN", TRUST_DOMAIN)
-        .env("NODE_NAME", node.name())
-        .env("NSM_CA_SOCKET", format!("{IDENTITY_FOLDER}/agent.sock"))
-        .log(&log);
-        if nets.is_none() {
-            run = run.env(
-                "NSM_CA_LISTEN_ON",
-                format!("{}:{AUTHORITY_PORT}", node.addresses().v4),
-            );
-        } else {
-            let authority = self.nodes[0].node.addresses().v4;
-            run = run
-                .env("NSM_CA_AUTHORITY", format!("{authority}:{AUTHORITY_PORT}"))
-                .env("NSM_CA_JOIN_TOKEN", self.join_token(node.name())?);
-        }
-        let process = cell.spawn(self.level(run))?;
-        wait(&process, &log, said, READY)?;
-        Ok(process)
-    }
-
-    /// A join token for a node, from the root on the first one.
-    fn join_token(&self, node: &str) -> Result<String, LabError> {
-        let root = self.nodes[0].agent.cell().clone();
-        let out = self.log(&format!("token-{node}"));
-        let run = Run::nsm(["ca", "--dir", "/run/ca", "token", node])
-            .env("NSM_TRUST_DOMAIN", TRUST_DOMAIN)
-            .stdout(crate::Output::File(out.clone()));
-        let made = root.spawn(run)?.wait(START);
-        let token = std::fs::read_to_string(&out).map_err(|e| LabError::file("read", &out, e))?;
-        // It is a secret until it is used.
-        drop(std::fs::remove_file(&out));
-        if token.trim().is_empty() {
-            return Err(LabError::NotReady {
-                what: format!("join token of {node}"),
-                log: format!("{made:?}"),
-            });
-        }
-        Ok(token.trim().to_owned())
-    }
-
     /// Starts, or starts again, the registry; what it stored is in its node's folder.
     ///
     /// # Errors
     /// As [`Mesh::up`].
     pub fn registry(&self) -> Result<(), LabError> {
         let node = &self.nodes[0];
-        let run = Run::nsm(["registry"])
+        let run = self
+            .program("registry", 0)
             .env("NSM_LISTEN_ON", self.registry_url())
             .env("NSM_STORE", format!("{STATE_FOLDER}/registry.redb"));
         self.role(node, "registry", run)
@@ -219,7 +143,8 @@ impl Mesh {
             "unix://{SOCKET_FOLDER}/nsm.io.sock,tcp://{}:{MANAGER_PORT}",
             node.node.addresses().v4
         );
-        let run = Run::nsm(["manager"])
+        let run = self
+            .program("manager", self.place(node))
             .env("NSM_LISTEN_ON", listen)
             .env("NSM_REGISTRY_URL", self.registry_url());
         self.role(node, "manager", run)
@@ -244,7 +169,8 @@ impl Mesh {
         } else {
             addresses.v4.to_string()
         };
-        let run = Run::nsm(["forwarder"])
+        let run = self
+            .program("forwarder", self.place(node))
             .env("NSM_CONNECT_TO", manager_url())
             .env("NSM_LISTEN_ON", "unix:///run/forwarder/forwarder.sock")
             .env("NSM_TUNNEL_IP", tunnel);
@@ -252,6 +178,18 @@ impl Mesh {
             .iter()
             .fold(run, |run, (key, value)| run.env(*key, *value));
         self.role(node, "forwarder", run)
+    }
+
+    /// The place of a node among all.
+    fn place(&self, node: &MeshNode) -> usize {
+        let same = |one: &MeshNode| one.node.name() == node.node.name();
+        self.nodes.iter().position(same).unwrap_or_default()
+    }
+
+    /// What plays a role there.
+    fn program(&self, role: &'static str, at: usize) -> Run {
+        let other = self.config.others.get(&(role, at));
+        other.map_or_else(|| Run::nsm([role]), Program::run)
     }
 
     fn role(&self, node: &MeshNode, role: &'static str, run: Run) -> Result<(), LabError> {

@@ -28,7 +28,7 @@ pub(super) fn wait(
     loop {
         let text = std::fs::read(log).unwrap_or_default();
         let text = String::from_utf8_lossy(text.get(said..).unwrap_or_default());
-        if text.contains(ready) {
+        if text.to_lowercase().contains(&ready.to_lowercase()) {
             return Ok(());
         }
         if process.status().is_some() || began.elapsed() > START {

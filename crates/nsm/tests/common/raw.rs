@@ -16,7 +16,7 @@ use nsm_registry::remote::Remote;
 use nsm_rpc::{Hop, Pool, TokenSource, Transport, client};
 use tokio::time::Instant;
 
-use crate::world::World;
+use super::world::World;
 
 const LIFE: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(10);

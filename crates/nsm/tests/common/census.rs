@@ -8,7 +8,7 @@ use std::{
 
 use nsm_lab::Cell;
 
-use crate::{raw, world::World};
+use super::{raw, world::World};
 
 /// How long what was closed may stay: invariant 3.
 pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(2);

@@ -36,20 +36,24 @@ pub(crate) struct Shape {
 pub(crate) struct World {
     pub(crate) lab: Lab,
     pub(crate) mesh: Mesh,
-    name: &'static str,
+    name: String,
 }
 
 /// A program's variables.
 pub(crate) type Env<'a> = &'a [(&'a str, &'a str)];
 
 impl World {
-    pub(crate) fn up(name: &'static str, shape: Shape) -> Self {
+    pub(crate) fn up(name: &str, shape: Shape) -> Self {
         let lab = Lab::new(&Config::default()).unwrap();
         let mesh = match Mesh::up(&lab, shape.nodes, shape.config) {
             Ok(mesh) => mesh,
             Err(error) => panic!("{error}"),
         };
-        Self { lab, mesh, name }
+        Self {
+            lab,
+            mesh,
+            name: name.to_owned(),
+        }
     }
 
     pub(crate) fn down(self) -> Vec<String> {
@@ -70,7 +74,7 @@ impl World {
         let Some(folder) = std::env::var_os("NSM_TEST_LOGS") else {
             return;
         };
-        let folder = Path::new(&folder).join(self.name);
+        let folder = Path::new(&folder).join(&self.name);
         fs::create_dir_all(&folder).unwrap();
         for file in fs::read_dir(self.lab.logs()).unwrap().flatten() {
             fs::copy(file.path(), folder.join(file.file_name())).unwrap();

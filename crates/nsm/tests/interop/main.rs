@@ -1,0 +1,52 @@
+//! Any one component can be the other implementation's: meshes in which programs on that
+//! implementation's own libraries (`interop/go`) stand beside ours, on the real kernel.
+//!
+//! `NSM_INTEROP_PEERS` names a folder with other programs to stand in for those of `interop/go`:
+//! `client`, `endpoint`, `registry`, `manager`, `forwarder`, as far as there are.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test program without the harness that would be allowed to"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod matrix;
+mod peers;
+
+use std::process::ExitCode;
+
+use common::{
+    census, raw,
+    runner::{self, Job, Outcome},
+    world,
+};
+
+/// Meshes that stand at once: more would measure the machine's patience.
+const AT_ONCE: usize = 3;
+
+fn main() -> ExitCode {
+    // Before the namespaces of the lab, which have no way to where Go modules come from.
+    if !nsm_lab::entered() && !runner::in_cell() {
+        peers::prepare();
+    }
+    let outcome = match runner::enter("interop") {
+        Ok(outcome) => outcome,
+        Err(code) => return code,
+    };
+    match peers::Peers::find() {
+        Ok(peers) => outcome.jobs(AT_ONCE, jobs(&peers)),
+        Err(lack) => outcome.skip("interop", &lack),
+    }
+    outcome.end()
+}
+
+fn jobs<'a>(peers: &'a peers::Peers) -> Vec<Job<'a>> {
+    matrix::CELLS
+        .iter()
+        .map(|cell| -> Job<'a> { Box::new(|outcome: &Outcome| cell.run(outcome, peers)) })
+        .collect()
+}

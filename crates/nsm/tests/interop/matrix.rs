@@ -1,0 +1,340 @@
+//! The matrix: each part of a path from the other implementation with the rest ours, and ours with
+//! the rest from there. In each cell a client connects across two nodes, refreshes twice, moves to
+//! another endpoint when its own dies, and closes; then nothing is left.
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use nsm_api::connection::{Connection, State};
+use nsm_lab::{
+    Process,
+    measure::UdpFlow,
+    mesh::{MeshConfig, Workload},
+    serve,
+};
+
+use crate::{
+    Outcome,
+    census::{Census, kernel, links},
+    peers::Peers,
+    raw,
+    world::{CONNECTED, PATIENCE, READY, Shape, World, pings, until, wait_for},
+};
+
+/// A part of the path that can be either implementation's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Client,
+    Endpoint,
+    Registry,
+    NearManager,
+    FarManager,
+    Hop,
+}
+
+/// Which parts are theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Theirs {
+    /// This one.
+    Only(Part),
+    /// All but this one. The forwarders are ours in any case, as theirs carry no packets.
+    AllBut(Part),
+}
+
+/// One cell of the matrix.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    name: &'static str,
+    theirs: Theirs,
+}
+
+const fn cell(name: &'static str, theirs: Theirs) -> Cell {
+    Cell { name, theirs }
+}
+
+/// All cells.
+pub(crate) const CELLS: [Cell; 12] = [
+    cell("client theirs", Theirs::Only(Part::Client)),
+    cell("endpoint theirs", Theirs::Only(Part::Endpoint)),
+    cell("registry theirs", Theirs::Only(Part::Registry)),
+    cell("manager on node 1 theirs", Theirs::Only(Part::NearManager)),
+    cell("manager on node 2 theirs", Theirs::Only(Part::FarManager)),
+    cell("cross-connect hop theirs", Theirs::Only(Part::Hop)),
+    cell("client ours", Theirs::AllBut(Part::Client)),
+    cell("endpoint ours", Theirs::AllBut(Part::Endpoint)),
+    cell("registry ours", Theirs::AllBut(Part::Registry)),
+    cell("manager on node 1 ours", Theirs::AllBut(Part::NearManager)),
+    cell("manager on node 2 ours", Theirs::AllBut(Part::FarManager)),
+    cell("cross-connect hop ours", Theirs::AllBut(Part::Hop)),
+];
+
+/// How long a token lives: a client asks again after a fifth of it (sdk `refresh/client.go`).
+const TOKEN_LIFE: &str = "20s";
+/// Within this a client has asked again, twice.
+const REFRESHED: Duration = Duration::from_secs(30);
+/// Within this a client has another endpoint: a lease and some dials.
+const HEALED: Duration = Duration::from_secs(40);
+/// Within this nothing is left: an endpoint that died is registered until its lease ends.
+const GONE: Duration = Duration::from_secs(40);
+/// How long a program of theirs may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+const ECHO: u16 = 7;
+const SERVICE: &str = "echo";
+const CLIENT: &str = "nsc";
+/// The endpoints' names and prefixes.
+const ENDPOINTS: [(&str, &str); 2] = [("nse-a", "172.16.1.0/24"), ("nse-b", "172.16.2.0/24")];
+
+impl Cell {
+    fn theirs(&self, part: Part) -> bool {
+        match self.theirs {
+            Theirs::Only(one) => one == part,
+            Theirs::AllBut(one) => one != part && part != Part::Hop,
+        }
+    }
+
+    /// Whether there is a way for packets.
+    fn carries(&self) -> bool {
+        !self.theirs(Part::Hop)
+    }
+
+    fn others(&self, peers: &Peers) -> Result<MeshConfig, String> {
+        let env = [("NSM_MAX_TOKEN_LIFETIME".to_owned(), TOKEN_LIFE.to_owned())];
+        let mut config = MeshConfig {
+            env: env.into(),
+            ..MeshConfig::default()
+        };
+        let parts = [
+            (Part::Client, "client", None),
+            (Part::Endpoint, "endpoint", None),
+            (Part::Registry, "registry", Some(0)),
+            (Part::NearManager, "manager", Some(0)),
+            (Part::FarManager, "manager", Some(1)),
+            (Part::Hop, "forwarder", Some(0)),
+        ];
+        for (part, role, at) in parts {
+            if !self.theirs(part) {
+                continue;
+            }
+            let program = peers.program(role).ok_or(format!("no {role} of theirs"))?;
+            if let Some(at) = at {
+                config.others.insert((role, at), program);
+            }
+        }
+        Ok(config)
+    }
+
+    /// Runs the cell.
+    pub(crate) fn run(&self, outcome: &Outcome, peers: &Peers) {
+        let name = format!("matrix::{}", self.name);
+        if !outcome.wanted(&name) {
+            return;
+        }
+        let config = match self.others(peers) {
+            Ok(config) => config,
+            Err(lack) => return outcome.skip(&name, &lack),
+        };
+        let nodes = &["node-1", "node-2"];
+        outcome.mesh(&name, Shape { nodes, config }, |world| {
+            let scene = RefCell::new(None);
+            let steps: [(&str, &dyn Fn()); 4] = [
+                ("connect", &|| {
+                    let connected = Scene::connect(self, world, peers);
+                    scene.replace(Some(connected));
+                }),
+                ("refresh twice", &|| {
+                    scene.borrow().as_ref().unwrap().refresh()
+                }),
+                ("heal", &|| scene.borrow_mut().as_mut().unwrap().heal()),
+                ("close", &|| scene.take().unwrap().close()),
+            ];
+            // What comes after a step that failed would only tell the same again.
+            let _first_failure = steps
+                .iter()
+                .all(|(step, run)| outcome.run(&format!("{name}::{step}"), run));
+        });
+    }
+}
+
+/// A client and two endpoints of its service on the other node.
+struct Scene<'a> {
+    cell: &'a Cell,
+    world: &'a World,
+    before: Census,
+    endpoints: Vec<(Workload, Process)>,
+    client: Workload,
+}
+
+impl<'a> Scene<'a> {
+    fn connect(cell: &'a Cell, world: &'a World, peers: &Peers) -> Self {
+        let before = nodes(world);
+        let program = |part, role| match cell.theirs(part) {
+            // Theirs writes to the machine's own files for this one.
+            true => peers.run(role).env("NSM_LOCAL_DNS_SERVER_ENABLED", "false"),
+            false => World::program(role, &[]),
+        };
+        let endpoints = ENDPOINTS.map(|(name, prefix)| {
+            let run = program(Part::Endpoint, "endpoint")
+                .env("NSM_SERVICE_NAMES", SERVICE)
+                .env("NSM_CIDR_PREFIX", prefix)
+                .env("NSM_LISTEN_ON", "unix:///run/nse/nse.sock");
+            let endpoint = world.mesh.run(world.mesh.node(1), name, run, READY);
+            let endpoint = endpoint.unwrap_or_else(|error| panic!("{error}"));
+            let echo = serve::start(endpoint.pod.cell(), &[], &[ECHO]).unwrap();
+            (endpoint, echo)
+        });
+        let run = program(Part::Client, "client")
+            .env("NSM_NETWORK_SERVICES", format!("kernel://{SERVICE}/nsm-1"));
+        let client = world.mesh.run(world.mesh.node(0), CLIENT, run, CONNECTED);
+        let scene = Self {
+            cell,
+            world,
+            before,
+            endpoints: endpoints.into(),
+            client: client.unwrap_or_else(|error| panic!("{error}")),
+        };
+        scene.carried(&scene.up(|_| true, PATIENCE));
+        scene
+    }
+
+    /// The connection as the client's manager tells it, once it is up and as wanted.
+    fn up(&self, wanted: impl Fn(&Connection) -> bool, time: Duration) -> Connection {
+        let found = wait_for(time, || {
+            let found = seen(self.world, 0)?;
+            let up = found.state == State::UP && !found.network_service_endpoint_name.is_empty();
+            (up && wanted(&found)).then_some(found)
+        });
+        found.unwrap_or_else(|| panic!("not within {time:?}: {:?}", seen(self.world, 0)))
+    }
+
+    /// The client reaches the endpoint that it was given, if anything carries packets.
+    fn carried(&self, connection: &Connection) {
+        let (prefix, _) = self.serving(connection);
+        let context = &connection.context.ip_context;
+        let far = context.dst_ip_addrs.first().expect("an address");
+        assert!(far.starts_with(prefix), "{far} of {prefix}");
+        if self.cell.carries() {
+            assert_eq!(links(self.client.pod.cell()), ["nsm-1"]);
+            let far = far.split('/').next().unwrap();
+            until("an echo", PATIENCE, || pings(self.client.pod.cell(), far));
+        }
+    }
+
+    /// The endpoint that serves a connection, and what its addresses begin with.
+    fn serving(&self, connection: &Connection) -> (&'static str, &Workload) {
+        let name = &connection.network_service_endpoint_name;
+        // Upstream's registry adds to names.
+        let known = ENDPOINTS.iter().find(|(one, _)| name.starts_with(one));
+        let (known, prefix) = known.unwrap_or_else(|| panic!("served by {name}"));
+        let mut all = self.endpoints.iter().map(|(one, _)| one);
+        let serving = all.find(|one| one.pod.name() == *known).unwrap();
+        (prefix.split(".0/").next().unwrap(), serving)
+    }
+
+    /// The lease is prolonged twice, and nothing else changes: no packet is lost.
+    fn refresh(&self) {
+        let first = self.up(|_| true, PATIENCE);
+        let flow = self.cell.carries().then(|| {
+            let far = first.context.ip_context.dst_ip_addrs[0].split('/').next();
+            let to = SocketAddr::new(far.unwrap().parse().unwrap(), ECHO);
+            let flow = UdpFlow::start(self.client.pod.cell(), to, 100).unwrap();
+            assert!(flow.wait_answer(flow.now(), PATIENCE), "packets pass");
+            (flow.now(), flow)
+        });
+        let mut last = first.clone();
+        for _ in 0..2 {
+            let began = Instant::now();
+            let next = self.up(|now| lease(now) > lease(&last), REFRESHED);
+            println!("refreshed after {:?}", began.elapsed());
+            last = next;
+        }
+        assert_eq!(stable(&last), stable(&first), "a refresh changes nothing");
+        if let Some((began, flow)) = flow {
+            let report = flow.report(began, flow.now());
+            let lost = report.lost.saturating_sub(report.receive_drops);
+            // The last one may be on its way.
+            assert!(lost <= 1, "{report:?}");
+        }
+    }
+
+    /// The endpoint dies; the other one serves.
+    fn heal(&mut self) {
+        let before = self.up(|_| true, PATIENCE);
+        let died = self.serving(&before).1.pod.clone();
+        died.kill();
+        let other = |now: &Connection| {
+            now.network_service_endpoint_name != before.network_service_endpoint_name
+        };
+        let after = self.up(other, HEALED);
+        self.carried(&after);
+        self.endpoints
+            .retain(|(one, _)| one.pod.name() != died.name());
+        assert_eq!(self.endpoints.len(), 1, "the other one is left");
+    }
+
+    /// The client ends in good order, the endpoint after it; nothing is left of either.
+    fn close(self) {
+        let (world, client) = (self.world, &self.client);
+        let exit = client.process.stop(GRACE);
+        assert!(exit.is_some(), "the client does not end");
+        let quiet = || {
+            let pods = self.endpoints.iter().map(|(one, _)| one.pod.cell());
+            pods.chain([client.pod.cell()])
+                .all(|pod| links(pod).is_empty())
+        };
+        until("no link in the pods", GONE, quiet);
+        until("no link in the nodes", GONE, || nodes(world) == self.before);
+        for at in [0, 1] {
+            until("no row at the managers", GONE, || seen(world, at).is_none());
+        }
+        for (endpoint, _) in &self.endpoints {
+            let exit = endpoint.process.stop(GRACE);
+            assert!(exit.is_some(), "an endpoint does not end");
+        }
+        until("no endpoint in the registry", GONE, || {
+            let rows = raw::registry(world);
+            !rows.iter().any(|row| row.starts_with("endpoint nse-"))
+        });
+    }
+}
+
+/// The client's connection as a node's manager tells it.
+fn seen(world: &World, at: usize) -> Option<Connection> {
+    let target = raw::manager(world, at);
+    let operator = raw::known(world, "operator/tests");
+    let all = raw::speak(world, at, operator, async |raw| {
+        raw::connections_of(raw, &target).await
+    });
+    let of_client = |one: &Connection| {
+        let first = one.path.path_segments.first();
+        first.is_some_and(|first| first.name == CLIENT)
+    };
+    all.unwrap().into_iter().find(of_client)
+}
+
+/// Until when the client's own token holds.
+fn lease(connection: &Connection) -> (i64, i32) {
+    let first = &connection.path.path_segments[0].expires;
+    (first.seconds, first.nanos)
+}
+
+/// What a refresh leaves as it is.
+fn stable(connection: &Connection) -> impl PartialEq + std::fmt::Debug + use<> {
+    let segments = connection.path.path_segments.iter();
+    (
+        segments
+            .map(|one| (one.name.clone(), one.id.clone()))
+            .collect::<Vec<_>>(),
+        connection.network_service_endpoint_name.clone(),
+        connection.mechanism.clone(),
+        connection.context.clone(),
+    )
+}
+
+/// The kernels of the nodes.
+fn nodes(world: &World) -> Census {
+    let nodes = world.mesh.nodes().iter();
+    nodes.flat_map(|node| kernel(node.node().cell())).collect()
+}
