@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"interop/internal/hostile"
+	"interop/internal/manager"
 	"interop/internal/registry"
 	"interop/internal/workloadapi"
 )
@@ -22,6 +23,7 @@ type run func(ctx context.Context, args []string) error
 // commands is every subcommand by its name.
 var commands = map[string]run{
 	"hostile":      hostile.Run,
+	"manager":      manager.Run,
 	"registry":     registry.Run,
 	"workload-api": workloadapi.Run,
 }
