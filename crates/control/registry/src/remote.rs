@@ -62,10 +62,7 @@ impl Remote {
         let mut found = Vec::new();
         while let Some(answer) = answers.next().await {
             found.extend(answer?.network_service_endpoint.into_option());
-            if found.len() > MAX_FOUND {
-                let message = format!("more than {MAX_FOUND} endpoints match: ask for fewer");
-                return Err(Error::new(Code::ResourceExhausted, message));
-            }
+            bounded(found.len(), "endpoints")?;
         }
         Ok(found)
     }
@@ -92,6 +89,7 @@ impl Remote {
         let mut found = Vec::new();
         while let Some(answer) = answers.next().await {
             found.extend(answer?.network_service.into_option());
+            bounded(found.len(), "services")?;
         }
         Ok(found)
     }
@@ -212,6 +210,15 @@ impl Directory for Remote {
     }
 }
 
+/// Nothing is collected without an end.
+fn bounded(found: usize, what: &str) -> Result<(), Error> {
+    if found <= MAX_FOUND {
+        return Ok(());
+    }
+    let message = format!("more than {MAX_FOUND} {what} match: ask for fewer");
+    Err(Error::new(Code::ResourceExhausted, message))
+}
+
 /// The message of every role for a service that nobody defined.
 #[must_use]
 pub fn unknown_service(name: &str) -> Error {
@@ -274,14 +281,19 @@ impl Registrar for Remote {
         deadline: Instant,
     ) -> Result<NetworkService, Error> {
         let hop = self.hop(deadline).await?;
-        services::register(
-            &hop.peer,
-            &hop.tokens,
-            service,
-            &mut Path::default(),
-            deadline,
-        )
-        .await
+        let path = &mut Path::default();
+        let (name, payload) = (service.name.clone(), service.payload.clone());
+        let made = services::register(&hop.peer, &hop.tokens, service, path, deadline).await;
+        let Err(refused) = made else { return made };
+        if refused.code != Code::PermissionDenied {
+            return Err(refused);
+        }
+        // Upstream's registry lets nobody but the first endpoint of a service register it
+        // (sdk `registry/common/authorize/ns_server.go`). What is asked for is there then.
+        match self.service(&name, deadline).await {
+            Ok(found) if payload.is_empty() || found.payload == payload => Ok(found),
+            _ => Err(refused),
+        }
     }
 
     async fn lost(&self) {

@@ -72,7 +72,7 @@ pub(crate) const CELLS: [Cell; 12] = [
 ];
 
 /// How long a token lives: a client asks again after a fifth of it (sdk `refresh/client.go`).
-const TOKEN_LIFE: &str = "20s";
+const TOKEN_LIFE: &str = "16s";
 /// Within this a client has asked again, twice.
 const REFRESHED: Duration = Duration::from_secs(30);
 /// Within this a client has another endpoint: a lease and some dials.
