@@ -89,13 +89,34 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let done = match command {
         Command::Demo(settings) => crate::demo::run(&settings),
         Command::Lab(command) => return crate::lab::run(command),
-        Command::Ca(settings) => serve(roles::ca::run(settings)),
-        Command::Registry(settings) => serve(roles::registry::run(settings)),
-        Command::Manager(settings) => serve(roles::manager::run(settings)),
-        Command::Forwarder(settings) => serve(roles::forwarder::run(settings)),
-        Command::Endpoint(settings) => serve(roles::endpoint::run(settings)),
-        Command::Client(settings) => serve(roles::client::run(settings)),
-        Command::Init(settings) => serve(roles::client::run_once(settings)),
+        Command::Ca(settings) => settings
+            .beginning()
+            .begin()
+            .and_then(|()| serve(roles::ca::run(settings))),
+        Command::Registry(settings) => settings
+            .beginning()
+            .begin()
+            .and_then(|()| serve(roles::registry::run(settings))),
+        Command::Manager(settings) => settings
+            .beginning()
+            .begin()
+            .and_then(|()| serve(roles::manager::run(settings))),
+        Command::Forwarder(settings) => settings
+            .beginning()
+            .begin()
+            .and_then(|()| serve(roles::forwarder::run(settings))),
+        Command::Endpoint(settings) => settings
+            .beginning()
+            .begin()
+            .and_then(|()| serve(roles::endpoint::run(settings))),
+        Command::Client(settings) => settings
+            .beginning()
+            .begin()
+            .and_then(|()| serve(roles::client::run(settings))),
+        Command::Init(settings) => settings
+            .beginning()
+            .begin()
+            .and_then(|()| serve(roles::client::run_once(settings))),
         Command::Get(settings) => serve(tools::get::run(settings)),
         Command::Trace(settings) => serve(tools::trace::run(settings)),
         Command::Apply(settings) => serve(tools::apply::run(settings)),

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod begin;
 mod cli;
 mod config;
 mod demo;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use nsm_chain::{Tasks, elements::Table};
+use nsm_confine::Profile;
 use nsm_identity::{IdentitySource, client::Workload};
 use nsm_model::{
     ids::{SECRET_BYTES, Secret},
@@ -21,7 +22,10 @@ use nsm_rpc::{Listener, Pool, Server, TokenSource, Transport, monitor};
 use nsm_sdk::Registration;
 use serde::Serialize;
 
-use crate::logs::{self, Format};
+use crate::{
+    begin::{Beginning, Filter},
+    logs::Format,
+};
 
 /// How long tasks may take to end with their role.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
@@ -60,6 +64,21 @@ pub(crate) struct Common {
     /// Where the secret that ids are derived with is kept; without it ids change at a restart
     #[arg(long, env = "NSM_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Allow only the system calls that a role needs; `off` is for debugging
+    #[arg(long, env = "NSM_SECCOMP", value_enum, default_value = "on")]
+    pub(crate) seccomp: Filter,
+}
+
+impl Common {
+    /// What a role of this kind begins with.
+    pub(crate) fn beginning(&self, profile: Profile) -> Beginning<'_> {
+        Beginning {
+            profile,
+            log_level: &self.log_level,
+            log_format: self.log_format,
+            seccomp: self.seccomp,
+        }
+    }
 }
 
 /// Durations as people write them.
@@ -90,14 +109,13 @@ pub(crate) struct Station {
 }
 
 impl Station {
-    /// Starts the log, prints the settings, and waits for an identity.
+    /// Prints the settings, and waits for an identity.
     pub(crate) async fn start(
         role: &str,
         name: &str,
         common: &Common,
         settings: &impl Serialize,
     ) -> anyhow::Result<Self> {
-        logs::start(&common.log_level, common.log_format)?;
         let shown = serde_json::to_string(settings).context("printing the settings")?;
         tracing::info!(
             role,

@@ -4,13 +4,18 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use nsm_confine::Profile;
 use nsm_identity::ca::{
     AuthorityServer, EntrySource, JoinConfig, JoinToken, Node, Root, WorkloadServer,
 };
 use nsm_model::spiffe::TrustDomain;
 use serde::Serialize;
 
-use crate::{logs, shutdown, station::seconds};
+use crate::{
+    begin::{Beginning, Filter},
+    logs, shutdown,
+    station::seconds,
+};
 
 /// Settings of `nsm ca`. Without --authority it is the root and this node's agent in one.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -57,9 +62,24 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_CA_JOIN_TOKEN", hide_env_values = true)]
     #[serde(skip)]
     join_token: Option<String>,
+    /// Allow only the system calls that a role needs; `off` is for debugging
+    #[arg(long, env = "NSM_SECCOMP", value_enum, default_value = "on")]
+    seccomp: Filter,
     #[command(subcommand)]
     #[serde(skip)]
     task: Option<Task>,
+}
+
+impl Settings {
+    /// What the role begins with.
+    pub(crate) fn beginning(&self) -> Beginning<'_> {
+        Beginning {
+            profile: Profile::Agent,
+            log_level: &self.log_level,
+            log_format: self.log_format,
+            seccomp: self.seccomp,
+        }
+    }
 }
 
 /// What the root does besides running.
@@ -74,7 +94,6 @@ enum Task {
 
 /// Runs the authority, or this node's agent of one.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    logs::start(&settings.log_level, settings.log_format)?;
     if let Some(Task::Token { node }) = &settings.task {
         let root = open_root(&settings)?;
         let token = root.create_join_token(node)?;

@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_chain::Target;
+use nsm_confine::Profile;
 use nsm_model::{mechanism::Kernel, nsurl::NsUrl};
 use nsm_sdk::{Client, Order, Parts, Session};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::{
+    begin::Beginning,
     roles::{MANAGER_SOCKET, forwarder::own_namespace},
     shutdown,
     station::{Common, Station, address, seconds, written_address},
@@ -44,6 +46,13 @@ pub(crate) struct Settings {
     /// The label clusterName
     #[arg(long, env = "CLUSTER_NAME")]
     cluster_name: Option<String>,
+}
+
+impl Settings {
+    /// What the role begins with.
+    pub(crate) fn beginning(&self) -> Beginning<'_> {
+        self.common.beginning(Profile::Client)
+    }
 }
 
 struct Prepared {

@@ -9,6 +9,7 @@ use nsm_api::{
     registry::NetworkService,
 };
 use nsm_chain::Target;
+use nsm_confine::Profile;
 use nsm_model::{
     filter::FilterRules,
     ipam::{PointToPoint, parse_groups},
@@ -19,6 +20,7 @@ use nsm_sdk::{Bridges, Endpoint, Kind, Parts, elements::Prefixes};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    begin::Beginning,
     config::{labels, written_labels},
     roles::{MANAGER_SOCKET, forwarder::own_namespace, registration},
     station::{Common, Station, address, written_address},
@@ -79,6 +81,17 @@ pub(crate) struct Settings {
     /// In the middle: what passes, YAML (`default: deny`, `rules: [...]`)
     #[arg(long, env = "NSM_FILTER", requires = "passthrough")]
     filter: Option<PathBuf>,
+}
+
+impl Settings {
+    /// What the role begins with.
+    pub(crate) fn beginning(&self) -> Beginning<'_> {
+        self.common.beginning(if self.passthrough {
+            Profile::Passthrough
+        } else {
+            Profile::Endpoint
+        })
+    }
 }
 
 /// A DNS setting as upstream writes it.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_api::registry::NetworkService;
 use nsm_chain::Target;
+use nsm_confine::Profile;
 use nsm_forwarder::{Config, Forwarder, Netlink, Parts};
 use nsm_kernel::{Executor, NetnsFd, setup};
 use nsm_model::mechanism::{Kind, default_port};
@@ -14,6 +15,7 @@ use nsm_rpc::Listener;
 use serde::Serialize;
 
 use crate::{
+    begin::Beginning,
     config::{labels, written_labels},
     roles::{MANAGER_SOCKET, registration},
     station::{Common, Station, address, seconds, written_address},
@@ -57,6 +59,13 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_METRICS_INTERVAL", default_value = "10s", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     metrics_interval: Duration,
+}
+
+impl Settings {
+    /// What the role begins with.
+    pub(crate) fn beginning(&self) -> Beginning<'_> {
+        self.common.beginning(Profile::Forwarder)
+    }
 }
 
 /// IANA's port of VXLAN.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_chain::Target;
+use nsm_confine::Profile;
 use nsm_manager::{Config, Manager, Parts, elements::Forwarders};
 use nsm_model::url::EndpointUrl;
 use nsm_registry::mirror::{Mirror, RpcSource};
@@ -12,6 +13,7 @@ use nsm_rpc::Listener;
 use serde::Serialize;
 
 use crate::{
+    begin::Beginning,
     roles::MANAGER_SOCKET,
     station::{Common, Station, address, written_address},
 };
@@ -50,6 +52,13 @@ pub(crate) struct Settings {
     /// This cluster's name: the label clusterName
     #[arg(long, env = "CLUSTER_NAME")]
     cluster_name: Option<String>,
+}
+
+impl Settings {
+    /// What the role begins with.
+    pub(crate) fn beginning(&self) -> Beginning<'_> {
+        self.common.beginning(Profile::Manager)
+    }
 }
 
 /// The service under which managers register themselves, so that tools find them.

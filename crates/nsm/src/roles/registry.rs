@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
+use nsm_confine::Profile;
 use nsm_model::url::EndpointUrl;
 use nsm_registry::{
     Config, Registry, SystemClock, chain,
@@ -13,6 +14,7 @@ use nsm_registry::{
 use nsm_rpc::Listener;
 use serde::Serialize;
 
+use crate::begin::Beginning;
 use crate::station::{Common, Station, address, seconds, written_address};
 
 /// Settings of `nsm registry`.
@@ -43,6 +45,13 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_EXPIRE_PERIOD", default_value = "1m", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     expire_period: Duration,
+}
+
+impl Settings {
+    /// What the role begins with.
+    pub(crate) fn beginning(&self) -> Beginning<'_> {
+        self.common.beginning(Profile::Registry)
+    }
 }
 
 /// Runs the registry.

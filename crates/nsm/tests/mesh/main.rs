@@ -11,6 +11,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod confined;
 mod faults;
 mod orders;
 mod restarts;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     }
     let groups = [
         &restarts::GROUP,
+        &confined::GROUP,
         &faults::GROUP,
         &trust::GROUP,
         &tunnels::GROUP,

@@ -39,6 +39,10 @@ const OUTSIDE: &[(&str, &str)] = &[("test", "benches")];
 /// its own. Registry and manager never do.
 const INTO_DATA: &[&str] = &["nsm-forwarder", "nsm-sdk"];
 
+/// Crates that change the whole process, and who alone may: it happens once, at the door, before
+/// there is a second thread.
+const DOOR_ALONE: &[&str] = &["nsm-confine"];
+
 /// What a floor's tests may use besides: the kit of this floor, and the stage for kernel truth.
 const DEV: &[(&str, &[&str])] = &[
     ("core", &["test"]),
@@ -133,6 +137,9 @@ fn inner(one: &Crate, below: &[&str], edge: &Edge, other: &Crate) -> Option<Stri
     let allowed = below.contains(&floor)
         || (edge.dev && tests.contains(&floor))
         || (floor == "data" && INTO_DATA.contains(&one.name.as_str()));
+    if DOOR_ALONE.contains(&other.name.as_str()) && one.floor != "nsm" {
+        return Some("it changes the whole process: for the door alone".to_owned());
+    }
     (!allowed).then(|| {
         format!(
             "{} may not depend on {floor}: dependencies point down",

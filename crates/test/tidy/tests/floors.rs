@@ -56,6 +56,7 @@ fn a_wrong_edge_is_named() {
     let floor_of = |name: &str| match name {
         "nsm-model" => ("core", "crates/core/model"),
         "nsm-kernel" => ("data", "crates/data/kernel"),
+        "nsm-confine" => ("data", "crates/data/confine"),
         "nsm-registry" => ("control", "crates/control/registry"),
         "nsm-forwarder" => ("control", "crates/control/forwarder"),
         "nsm-lab" => ("lab", "crates/lab"),
@@ -65,6 +66,7 @@ fn a_wrong_edge_is_named() {
     let names = [
         "nsm-model",
         "nsm-kernel",
+        "nsm-confine",
         "nsm-registry",
         "nsm-forwarder",
         "nsm-lab",
@@ -83,6 +85,9 @@ fn a_wrong_edge_is_named() {
         ("nsm-registry", "nsm-kernel", false, false),
         ("nsm-forwarder", "nsm-kernel", false, true),
         ("nsm-forwarder", "nsm", false, false),
+        ("nsm-forwarder", "nsm-confine", false, false),
+        ("nsm-lab", "nsm-confine", false, false),
+        ("nsm", "nsm-confine", false, true),
         ("nsm-lab", "nsm-registry", false, true),
         ("nsm-lab", "nsm", false, false),
         ("nsm", "nsm-lab", false, true),
