@@ -13,6 +13,7 @@ import (
 
 	"interop/internal/hostile"
 	"interop/internal/manager"
+	"interop/internal/recording"
 	"interop/internal/registry"
 	"interop/internal/workloadapi"
 )
@@ -24,6 +25,7 @@ type run func(ctx context.Context, args []string) error
 var commands = map[string]run{
 	"hostile":      hostile.Run,
 	"manager":      manager.Run,
+	"recording":    recording.Run,
 	"registry":     registry.Run,
 	"workload-api": workloadapi.Run,
 }
