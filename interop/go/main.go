@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"interop/internal/client"
 	"interop/internal/hostile"
 	"interop/internal/manager"
 	"interop/internal/recording"
@@ -23,6 +24,7 @@ type run func(ctx context.Context, args []string) error
 
 // commands is every subcommand by its name.
 var commands = map[string]run{
+	"client":       client.Run,
 	"hostile":      hostile.Run,
 	"manager":      manager.Run,
 	"recording":    recording.Run,
