@@ -15,6 +15,8 @@ use crate::error::{KernelError, NetnsError};
 
 /// `ioctl_ns(2)`: the kind of a namespace file.
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+/// `linux/magic.h`: the file system of namespaces.
+const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// The kernel serialises link changes under one lock: more threads than this only wait for each
 /// other.
 pub const WORKERS: usize = 2;
@@ -34,6 +36,7 @@ impl NetnsFd {
     /// # Errors
     /// [`NetnsError::NotNetns`] when it is anything but a network namespace.
     pub fn new(fd: OwnedFd) -> Result<Self, NetnsError> {
+        let fd = usable(fd)?;
         let stat = rustix::fs::fstat(&fd)
             .map_err(|e| KernelError::new("stat", "namespace descriptor", e.raw_os_error()))?;
         // SAFETY: NS_GET_NSTYPE takes no argument and writes no memory; the descriptor is open for
@@ -83,6 +86,26 @@ impl NetnsFd {
     pub(crate) fn raw(&self) -> i32 {
         self.fd.as_raw_fd()
     }
+}
+
+/// A descriptor that can be asked and entered: peers of the Go implementation pass one that was
+/// opened with `O_PATH`, which can only name the file. Only a file of the namespaces' own file
+/// system is opened, since opening anything else may block or do something.
+fn usable(fd: OwnedFd) -> Result<OwnedFd, NetnsError> {
+    let failed = |what: &'static str| {
+        move |e: rustix::io::Errno| KernelError::new(what, "namespace descriptor", e.raw_os_error())
+    };
+    let flags = rustix::fs::fcntl_getfl(&fd).map_err(failed("read flags of"))?;
+    if !flags.contains(rustix::fs::OFlags::PATH) {
+        return Ok(fd);
+    }
+    let system = rustix::fs::fstatfs(&fd).map_err(failed("stat file system of"))?;
+    if system.f_type != NSFS_MAGIC {
+        return Ok(fd);
+    }
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(failed("open"))?)
 }
 
 impl AsFd for NetnsFd {

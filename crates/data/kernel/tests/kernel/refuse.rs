@@ -34,6 +34,26 @@ fn a_descriptor_of_something_else_is_refused() {
     });
 }
 
+/// Peers of the Go implementation open what they pass with `O_PATH`.
+#[test]
+fn a_descriptor_that_only_names_the_file_is_taken() {
+    isolated(
+        "refuse::a_descriptor_that_only_names_the_file_is_taken",
+        || {
+            for (path, taken) in [
+                ("/proc/self/ns/net", true),
+                ("/proc/self/ns/user", false),
+                ("/dev/null", false),
+                ("/tmp", false),
+            ] {
+                let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+                let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
+                assert_eq!(NetnsFd::new(fd).is_ok(), taken, "{path}");
+            }
+        },
+    );
+}
+
 #[test]
 fn a_name_in_use_is_refused_and_nothing_is_left() {
     isolated(
