@@ -228,6 +228,17 @@ impl Mesh {
         Ok(pod)
     }
 
+    /// Makes a cell in a node's own network, known to its agent by its processes: a peer that is
+    /// no pod.
+    ///
+    /// # Errors
+    /// What could not be made.
+    pub fn stranger(&self, node: &MeshNode, name: &str) -> Result<Cell, LabError> {
+        let cell = self.lab.role(&node.node, name, |spec| spec)?;
+        node.enroll(&cell, name)?;
+        Ok(cell)
+    }
+
     /// Runs one of our programs in a pod of its own, and waits until it is ready.
     ///
     /// # Errors

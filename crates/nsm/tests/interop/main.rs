@@ -14,6 +14,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod hostile;
 mod matrix;
 mod peers;
 
@@ -45,8 +46,9 @@ fn main() -> ExitCode {
 }
 
 fn jobs<'a>(peers: &'a peers::Peers) -> Vec<Job<'a>> {
-    matrix::CELLS
+    let cells = matrix::CELLS
         .iter()
-        .map(|cell| -> Job<'a> { Box::new(|outcome: &Outcome| cell.run(outcome, peers)) })
-        .collect()
+        .map(|cell| -> Job<'a> { Box::new(|outcome: &Outcome| cell.run(outcome, peers)) });
+    let others: [Job<'a>; 1] = [Box::new(|outcome| hostile::run(outcome, peers))];
+    others.into_iter().chain(cells).collect()
 }

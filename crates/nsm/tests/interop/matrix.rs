@@ -71,8 +71,11 @@ pub(crate) const CELLS: [Cell; 12] = [
     cell("cross-connect hop ours", Theirs::AllBut(Part::Hop)),
 ];
 
-/// How long a token lives: a client asks again after a fifth of it (sdk `refresh/client.go`).
-const TOKEN_LIFE: &str = "16s";
+/// How long a token lives: a client asks again within a fifth to a third of that.
+const TOKEN_LIFE: &str = "20s";
+/// How long a request may take. Theirs end a lease that much before its token expires (sdk
+/// `timeout/server.go`).
+const REQUEST_TIMEOUT: &str = "5s";
 /// Within this a client has asked again, twice.
 const REFRESHED: Duration = Duration::from_secs(30);
 /// Within this a client has another endpoint: a lease and some dials.
@@ -101,9 +104,14 @@ impl Cell {
     }
 
     fn others(&self, peers: &Peers) -> Result<MeshConfig, String> {
-        let env = [("NSM_MAX_TOKEN_LIFETIME".to_owned(), TOKEN_LIFE.to_owned())];
+        let env = [
+            ("NSM_MAX_TOKEN_LIFETIME", TOKEN_LIFE),
+            ("NSM_REQUEST_TIMEOUT", REQUEST_TIMEOUT),
+        ];
         let mut config = MeshConfig {
-            env: env.into(),
+            env: env
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
             ..MeshConfig::default()
         };
         let parts = [
