@@ -12,7 +12,7 @@ use nsm_model::spiffe::SpiffeId;
 use ring::digest;
 
 use crate::{
-    Identity, IdentitySource,
+    Identity,
     token::{self, Claims, TokenError},
 };
 
@@ -44,7 +44,6 @@ impl fmt::Debug for IssuedToken {
 /// The tokens that this process hands out, one per peer until half of its life.
 #[derive(Debug)]
 pub struct TokenIssuer {
-    source: IdentitySource,
     life: Duration,
     issued: Mutex<BTreeMap<SpiffeId, Issued>>,
 }
@@ -63,26 +62,25 @@ impl fmt::Debug for Issued {
 }
 
 impl TokenIssuer {
-    /// Signs with the identity of the moment, for at most `life`.
-    pub fn new(source: IdentitySource, life: Duration) -> Self {
+    /// Signs for at most `life`.
+    pub fn new(life: Duration) -> Self {
         Self {
-            source,
             life,
             issued: Mutex::default(),
         }
     }
 
-    /// A token for `peer`, whose certificate ends at `peer_not_after`.
+    /// A token of `identity` for `peer`, whose certificate ends at `peer_not_after`.
     pub fn token_for(
         &self,
+        identity: &Arc<Identity>,
         peer: &SpiffeId,
         peer_not_after: SystemTime,
         now: SystemTime,
     ) -> Result<IssuedToken, TokenError> {
-        let identity = self.source.current();
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = issued.get(peer)
-            && Arc::ptr_eq(&known.by, &identity)
+            && Arc::ptr_eq(&known.by, identity)
             && now < known.renew
         {
             return Ok(known.for_peer(peer_not_after));
@@ -91,7 +89,7 @@ impl TokenIssuer {
         let token = identity.signer().sign(identity.id(), peer, exp)?.into();
         let renew = now + exp.duration_since(now).unwrap_or_default() / 2;
         let new = Issued {
-            by: identity,
+            by: Arc::clone(identity),
             token,
             exp,
             renew,
@@ -217,13 +215,13 @@ mod tests {
     fn a_token_lasts_until_half_its_life_or_a_new_identity() {
         let root = Root::generate("td".parse().unwrap()).unwrap();
         let life = Duration::from_secs(3600);
-        let (publisher, source) = IdentitySource::channel(root.issue(&id("a"), life).unwrap());
-        let issuer = TokenIssuer::new(source.clone(), DEFAULT_TOKEN_LIFE);
+        let own = root.issue(&id("a"), life).unwrap();
+        let issuer = TokenIssuer::new(DEFAULT_TOKEN_LIFE);
         let now = whole_seconds(SystemTime::now());
         let far = now + life;
         let at = |seconds| {
             issuer
-                .token_for(&id("b"), far, now + Duration::from_secs(seconds))
+                .token_for(&own, &id("b"), far, now + Duration::from_secs(seconds))
                 .unwrap()
         };
         let first = at(0);
@@ -231,17 +229,17 @@ mod tests {
         assert_eq!(at(299), first);
         assert_ne!(at(301), first);
         let cut = issuer
-            .token_for(&id("b"), now + Duration::from_secs(400), now)
+            .token_for(&own, &id("b"), now + Duration::from_secs(400), now)
             .unwrap();
         assert_eq!(cut.expires, now + Duration::from_secs(400));
         assert_ne!(
-            issuer.token_for(&id("c"), far, now).unwrap().token,
+            issuer.token_for(&own, &id("c"), far, now).unwrap().token,
             first.token
         );
-        publisher.publish(root.issue(&id("a"), Duration::from_secs(60)).unwrap());
-        let new = at(0);
+        let rotated = root.issue(&id("a"), Duration::from_secs(60)).unwrap();
+        let new = issuer.token_for(&rotated, &id("b"), far, now).unwrap();
         assert_ne!(new.token, first.token);
-        assert_eq!(new.expires, source.current().not_after());
+        assert_eq!(new.expires, rotated.not_after());
         assert_eq!(
             token::decode_unverified(&new.token).unwrap().expires(),
             new.expires
@@ -252,7 +250,7 @@ mod tests {
     fn the_number_of_tokens_is_bounded() {
         let root = Root::generate("td".parse().unwrap()).unwrap();
         let identity = root.issue(&id("a"), Duration::from_secs(3600)).unwrap();
-        let issuer = TokenIssuer::new(IdentitySource::fixed(identity.clone()), DEFAULT_TOKEN_LIFE);
+        let issuer = TokenIssuer::new(DEFAULT_TOKEN_LIFE);
         let now = SystemTime::now();
         let mut issued = issuer.issued.lock().unwrap();
         for peer in 0..MAX_PEERS {
@@ -266,7 +264,7 @@ mod tests {
             issued.insert(id(&peer.to_string()), entry);
         }
         drop(issued);
-        issuer.token_for(&id("new"), now, now).unwrap();
+        issuer.token_for(&identity, &id("new"), now, now).unwrap();
         let issued = issuer.issued.lock().unwrap();
         assert_eq!(issued.len(), MAX_PEERS);
         assert!(issued.contains_key(&id("new")) && !issued.contains_key(&id("0")));

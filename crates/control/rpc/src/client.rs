@@ -216,7 +216,8 @@ pub fn outgoing<T>(
     if let Some(deadline) = deadline {
         meta::put_deadline(metadata, deadline)?;
     }
-    let token = tokens.token(&peer.peer().id, peer.peer().not_after, SystemTime::now())?;
+    let (to, now) = (peer.peer(), SystemTime::now());
+    let token = tokens.token_of(peer.shown(), &to.id, to.not_after, now)?;
     meta::put_token(metadata, &token)?;
     Ok(request)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use nsm_chain::{Code, Error, Tasks};
 use nsm_identity::{
-    IdentitySource,
+    Identity, IdentitySource,
     tls::{self, Expect},
 };
 use nsm_model::url::{EndpointUrl, InodeUrl};
@@ -113,13 +113,13 @@ impl Address {
         }
     }
 
-    /// Connects, proves both identities, and starts HTTP/2.
+    /// Connects, proves both identities, ours with this one, and starts HTTP/2.
     pub(crate) async fn dial(
         &self,
-        source: &IdentitySource,
+        own: &Arc<Identity>,
         tasks: &Tasks,
     ) -> Result<PeerHandle, Error> {
-        match tokio::time::timeout(DIAL_TIMEOUT, self.dial_unbounded(source, tasks)).await {
+        match tokio::time::timeout(DIAL_TIMEOUT, self.dial_unbounded(own, tasks)).await {
             Ok(done) => done,
             Err(_) => Err(Error::new(
                 Code::Unavailable,
@@ -130,7 +130,7 @@ impl Address {
 
     async fn dial_unbounded(
         &self,
-        source: &IdentitySource,
+        own: &Arc<Identity>,
         tasks: &Tasks,
     ) -> Result<PeerHandle, Error> {
         let socket = self.open().await.map_err(|error| {
@@ -143,10 +143,11 @@ impl Address {
         let address = self.target.to_string();
         let local = socket.is_local();
         let descriptors = socket.descriptors(&address);
-        let config = tls::client_config(source, Expect::Any)
+        let source = IdentitySource::fixed(Arc::clone(own));
+        let config = tls::client_config(&source, Expect::Any)
             .map_err(|error| Error::new(Code::Internal, format!("TLS: {error}")))?;
         let connector = TlsConnector::from(Arc::new(config));
-        let refused = |error: &io::Error| refused(&address, source, error);
+        let refused = |error: &io::Error| refused(&address, own, error);
         let stream = connector
             .connect(tls::server_name(), socket)
             .await
@@ -164,18 +165,18 @@ impl Address {
         if stream.fill_buf().await.map_err(|e| refused(&e))?.is_empty() {
             return Err(refused(&io::ErrorKind::UnexpectedEof.into()));
         }
-        PeerHandle::start(peer, stream, tasks).await
+        PeerHandle::start(peer, Arc::clone(own), stream, tasks).await
     }
 }
 
-fn refused(address: &str, source: &IdentitySource, error: &io::Error) -> Error {
+fn refused(address: &str, own: &Identity, error: &io::Error) -> Error {
     if let Some(ours) = tls::refusal(error) {
         return Error::new(Code::Unauthenticated, format!("{address}: {ours}"));
     }
     let alert = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let me = source.current().id().clone();
+    let me = own.id();
     match alert {
         Some(rustls::Error::AlertReceived(alert)) => Error::new(
             Code::Unauthenticated,

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use http_body_util::{BodyExt as _, combinators::MapErr};
@@ -16,6 +17,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nsm_chain::{Code, Error, Tasks};
+use nsm_identity::Identity;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
@@ -40,6 +42,8 @@ pub struct PeerHandle(Arc<Link>);
 
 struct Link {
     peer: Arc<Peer>,
+    shown: Arc<Identity>,
+    renew: SystemTime,
     sender: SendRequest<Body>,
     gone: CancellationToken,
     /// The next caller gets a new connection.
@@ -57,9 +61,11 @@ impl std::fmt::Debug for PeerHandle {
 }
 
 impl PeerHandle {
-    /// Starts HTTP/2 on a stream whose handshake is done; `tasks` owns the connection.
+    /// Starts HTTP/2 on a stream whose handshake, with the SVID `shown`, is done; `tasks` owns the
+    /// connection.
     pub(crate) async fn start(
         peer: Arc<Peer>,
+        shown: Arc<Identity>,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
@@ -81,8 +87,12 @@ impl PeerHandle {
                 tracing::debug!(%address, %error, "connection broke");
             }
         });
+        let now = SystemTime::now();
+        let left = peer.not_after.duration_since(now).unwrap_or_default();
         Ok(Self(Arc::new(Link {
             peer,
+            shown,
+            renew: now + left / 2,
             sender,
             gone,
             stale: AtomicBool::new(false),
@@ -93,6 +103,12 @@ impl PeerHandle {
     #[must_use]
     pub fn peer(&self) -> &Arc<Peer> {
         &self.0.peer
+    }
+
+    /// The SVID that the peer was shown; it checks our tokens with it.
+    #[must_use]
+    pub fn shown(&self) -> &Arc<Identity> {
+        &self.0.shown
     }
 
     /// The descriptors that cross this connection.
@@ -122,8 +138,11 @@ impl PeerHandle {
         }
     }
 
+    /// Whether new calls may go on it. Not for long when the peer's certificate ends soon: leases
+    /// end with the certificate that was seen here, and the peer has a newer one by then.
     pub(crate) fn usable(&self) -> bool {
-        !self.is_closed() && !self.0.stale.load(Ordering::Relaxed)
+        let stale = self.0.stale.load(Ordering::Relaxed) || SystemTime::now() >= self.0.renew;
+        !self.is_closed() && !stale
     }
 
     /// Whether anybody but the one who asks holds it.

@@ -108,8 +108,9 @@ impl Pool {
     }
 
     /// The connection to an endpoint URL: `tcp://host:port`, `unix:///path`, also
-    /// `unix:///proc/self/fd/N`. Made when there is none, when it broke, and when the own SVID
-    /// rotated since; calls in flight on the old one finish there.
+    /// `unix:///proc/self/fd/N`. Made when there is none, when it broke, when the own SVID rotated
+    /// since, and when half of what the peer's had left is over; calls in flight on the old one
+    /// finish there.
     ///
     /// # Errors
     /// `Unavailable` when nobody answers, `Unauthenticated` when one side refuses the other,
@@ -199,7 +200,7 @@ impl Inner {
             make_room(&mut slots)?;
         }
         let number = self.dialled.fetch_add(1, Ordering::Relaxed);
-        let dialling = self.dial(address.clone(), number);
+        let dialling = self.dial(address.clone(), Arc::clone(&identity), number);
         let state = State::Dialling(dialling.clone());
         slots.insert(
             address.target.clone(),
@@ -214,11 +215,11 @@ impl Inner {
     }
 
     /// Dials in a task of its own: it goes on when the caller who began it gives up.
-    fn dial(self: &Arc<Self>, address: Address, number: u64) -> Dialling {
+    fn dial(self: &Arc<Self>, address: Address, own: Arc<Identity>, number: u64) -> Dialling {
         let (done, outcome) = oneshot::channel();
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {
-            let dialled = address.dial(&inner.source, &inner.tasks).await;
+            let dialled = address.dial(&own, &inner.tasks).await;
             inner.settle(&address.target, number, &dialled);
             // Nobody may wait any more.
             let _ = done.send(dialled);
@@ -243,7 +244,7 @@ impl Inner {
         }
     }
 
-    /// Forgets what is broken, made with an old SVID, or idle.
+    /// Forgets what is broken, made with an old SVID or to one, or idle.
     fn sweep(&self, now: Instant) {
         let identity = self.source.current();
         self.slots().retain(|_, slot| match &slot.state {

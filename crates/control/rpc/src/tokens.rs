@@ -7,7 +7,7 @@ use std::{
 
 use nsm_chain::{Code, Error, Token};
 use nsm_identity::{
-    IdentitySource,
+    Identity, IdentitySource,
     token::{Claims, TokenError},
     token_cache::{DEFAULT_TOKEN_LIFE, TokenIssuer, VerifiedTokens},
 };
@@ -32,7 +32,7 @@ impl TokenSource {
     /// Tokens of another lifetime: a connection's lease is as long as its tokens.
     #[must_use]
     pub fn with_lifetime(source: IdentitySource, lifetime: Duration) -> Self {
-        let issuer = Arc::new(TokenIssuer::new(source.clone(), lifetime));
+        let issuer = Arc::new(TokenIssuer::new(lifetime));
         Self {
             source,
             issuer,
@@ -46,18 +46,34 @@ impl TokenSource {
         &self.source
     }
 
-    /// A token for one peer with at least half its life left. Its `expires` is cut to the end of
-    /// the peer's certificate, as upstream does (the `exp` inside is not).
+    /// A token of the identity of the moment; see [`TokenSource::token_of`].
     ///
     /// # Errors
-    /// When the own SVID has expired, or cannot sign.
+    /// As there.
     pub fn token(
         &self,
         audience: &SpiffeId,
         peer_not_after: SystemTime,
         now: SystemTime,
     ) -> Result<Token, Error> {
-        let identity = self.source.current();
+        self.token_of(&self.source.current(), audience, peer_not_after, now)
+    }
+
+    /// A token for one peer with at least half its life left. Its `expires` is cut to the end of
+    /// the peer's certificate, as upstream does (the `exp` inside is not).
+    ///
+    /// On a connection it must be the identity that was shown there: the peer checks the signature
+    /// with the certificate of the handshake, and the own SVID may have rotated since.
+    ///
+    /// # Errors
+    /// When the SVID has expired, or cannot sign.
+    pub fn token_of(
+        &self,
+        identity: &Arc<Identity>,
+        audience: &SpiffeId,
+        peer_not_after: SystemTime,
+        now: SystemTime,
+    ) -> Result<Token, Error> {
         if identity.not_after() <= now {
             let message = format!(
                 "the SVID of {} has expired, so no call can be made: does its agent still renew?",
@@ -65,7 +81,9 @@ impl TokenSource {
             );
             return Err(Error::new(Code::Unauthenticated, message));
         }
-        let issued = self.issuer.token_for(audience, peer_not_after, now);
+        let issued = self
+            .issuer
+            .token_for(identity, audience, peer_not_after, now);
         let issued = issued.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         Ok(Token {
             jwt: issued.token.to_string(),

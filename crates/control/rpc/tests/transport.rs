@@ -1,4 +1,4 @@
-//! Connections: mutual TLS always, one for each address, replaced when broken or rotated.
+//! Connections: mutual TLS always, one for each address, replaced when broken.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first fault")]
 
@@ -6,10 +6,7 @@ mod support;
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,7 +15,7 @@ use nsm_chain::Code;
 use nsm_identity::{IdentitySource, ca::Root};
 use nsm_model::url::EndpointUrl;
 use nsm_rpc::{ListenError, Listener, Peer, Server, client};
-use support::{Caller, does, echo, free_port, id, identity, request, serve, soon, unix};
+use support::{Caller, does, echo, free_port, id, request, serve, soon, unix};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
@@ -181,65 +178,6 @@ async fn fifty_calls_share_one_handshake() {
     let handles = join_all(calls).await;
     assert!(handles.iter().all(|one| one.same(&handles[0])));
     assert_eq!((peers.lock().unwrap().len(), caller.pool.len()), (1, 1));
-}
-
-#[tokio::test]
-async fn the_svid_rotates_under_live_calls() {
-    let folder = tempfile::tempdir().unwrap();
-    let chain = does(|_, request| {
-        async move {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            Ok((*request.connection).clone())
-        }
-        .boxed()
-    });
-    let running = serve(
-        "manager",
-        &[unix(folder.path())],
-        Server::new().connections(chain),
-    )
-    .await;
-    let (publisher, source) = IdentitySource::channel(identity("client"));
-    let caller = Caller::with(source);
-    let first = caller
-        .pool
-        .connect(&running.addresses[0], None, soon())
-        .await
-        .unwrap();
-    let (done, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let work = join_all((0..8).map(|_| async {
-        while !done.load(Ordering::Relaxed) {
-            let peer = caller
-                .pool
-                .connect(&running.addresses[0], None, soon())
-                .await
-                .unwrap();
-            client::request(&peer, &caller.tokens, request("1"), soon())
-                .await
-                .unwrap();
-            calls.fetch_add(1, Ordering::Relaxed);
-        }
-    }));
-    let rotate = async {
-        for _ in 0..5 {
-            tokio::time::sleep(Duration::from_millis(40)).await;
-            publisher.publish(identity("client"));
-        }
-        tokio::time::sleep(Duration::from_millis(40)).await;
-        done.store(true, Ordering::Relaxed);
-    };
-    tokio::join!(work, rotate);
-    let last = caller
-        .pool
-        .connect(&running.addresses[0], None, soon())
-        .await
-        .unwrap();
-    assert!(!last.same(&first));
-    assert!(
-        !first.is_closed(),
-        "a held connection stays until it is let go"
-    );
-    assert!(calls.load(Ordering::Relaxed) > 40);
 }
 
 #[tokio::test]

@@ -62,11 +62,19 @@ impl Drop for Running {
 }
 
 pub async fn serve(name: &str, addresses: &[EndpointUrl], server: Server) -> Running {
+    serve_as(source(name), addresses, server).await
+}
+
+pub async fn serve_as(
+    source: IdentitySource,
+    addresses: &[EndpointUrl],
+    server: Server,
+) -> Running {
     let listener = Listener::bind(addresses).await.unwrap();
     let addresses = listener.addresses().to_vec();
     let (stop, stopped) = oneshot::channel::<()>();
     let tasks = Tasks::new();
-    let (routes, source) = (server.routes().await, source(name));
+    let routes = server.routes().await;
     tasks.spawn(async move {
         let shutdown = async {
             if stopped.await.is_err() {
