@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"interop/internal/client"
+	"interop/internal/corners"
 	"interop/internal/hostile"
 	"interop/internal/manager"
 	"interop/internal/recording"
@@ -25,6 +26,7 @@ type run func(ctx context.Context, args []string) error
 // commands is every subcommand by its name.
 var commands = map[string]run{
 	"client":       client.Run,
+	"corners":      corners.Run,
 	"hostile":      hostile.Run,
 	"manager":      manager.Run,
 	"recording":    recording.Run,

@@ -14,6 +14,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod corners;
 mod hostile;
 mod matrix;
 mod peers;
@@ -49,6 +50,9 @@ fn jobs<'a>(peers: &'a peers::Peers) -> Vec<Job<'a>> {
     let cells = matrix::CELLS
         .iter()
         .map(|cell| -> Job<'a> { Box::new(|outcome: &Outcome| cell.run(outcome, peers)) });
-    let others: [Job<'a>; 1] = [Box::new(|outcome| hostile::run(outcome, peers))];
+    let others: [Job<'a>; 2] = [
+        Box::new(|outcome| corners::run(outcome, peers)),
+        Box::new(|outcome| hostile::run(outcome, peers)),
+    ];
     others.into_iter().chain(cells).collect()
 }
