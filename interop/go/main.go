@@ -13,6 +13,9 @@ import (
 
 	"interop/internal/client"
 	"interop/internal/corners"
+	"interop/internal/endpoint"
+	"interop/internal/find"
+	"interop/internal/forwarder"
 	"interop/internal/hostile"
 	"interop/internal/manager"
 	"interop/internal/recording"
@@ -27,6 +30,9 @@ type run func(ctx context.Context, args []string) error
 var commands = map[string]run{
 	"client":       client.Run,
 	"corners":      corners.Run,
+	"endpoint":     endpoint.Run,
+	"find":         find.Run,
+	"forwarder":    forwarder.Run,
 	"hostile":      hostile.Run,
 	"manager":      manager.Run,
 	"recording":    recording.Run,

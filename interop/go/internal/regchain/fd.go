@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/url"
+	"os"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -61,10 +63,20 @@ func socketFile(text string) string {
 	return parsed.Path
 }
 
-// RecvFDClient makes a socket that the registry passes with what it finds diallable. Who is sent
-// the entry owns nothing: the descriptor is closed when `send` returns, unless [Keep] is asked to
-// have it stay.
-type RecvFDClient struct{ Pass[Endpoint] }
+// RecvFDClient makes a socket that the registry passes with what it finds diallable. The file is
+// kept, so that the URL of an endpoint stays the same from find to find: a hop closes connections
+// at an endpoint whose URL changes.
+type RecvFDClient struct {
+	Pass[Endpoint]
+	mutex sync.Mutex
+	files map[string]socket
+}
+
+// socket is the file of one endpoint.
+type socket struct {
+	inode fdconn.Inode
+	file  *os.File
+}
 
 // Find rewrites the URL of what is found.
 func (r *RecvFDClient) Find(ctx context.Context, query Query[Endpoint], send func(Found[Endpoint]) error, next Handler[Endpoint]) error {
@@ -74,17 +86,42 @@ func (r *RecvFDClient) Find(ctx context.Context, query Query[Endpoint], send fun
 		if err != nil || call == nil || found.Deleted {
 			return send(found)
 		}
-		file, err := call.Receive(ctx, inode)
+		name, err := r.file(ctx, call, found.Entry.GetName(), inode)
 		if err != nil {
 			slog.Warn("a socket that did not come", "name", found.Entry.GetName(), "url", found.Entry.GetUrl(), "err", err)
 			return send(found)
 		}
-		found.Entry.Url = "unix://" + file.Name()
-		if keeper := keeperOf(ctx); keeper != nil {
-			keeper.add(file)
-		} else {
-			defer func() { _ = file.Close() }()
-		}
+		found.Entry.Url = "unix://" + name
 		return send(found)
 	})
+}
+
+// file is the name of an endpoint's socket: the known one if that is the same file.
+func (r *RecvFDClient) file(ctx context.Context, call *fdconn.Call, endpoint string, inode fdconn.Inode) (string, error) {
+	if name := r.known(endpoint, inode); name != "" {
+		return name, nil
+	}
+	file, err := call.Receive(ctx, inode)
+	if err != nil {
+		return "", err
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.files == nil {
+		r.files = map[string]socket{}
+	}
+	if old, ok := r.files[endpoint]; ok {
+		_ = old.file.Close()
+	}
+	r.files[endpoint] = socket{inode, file}
+	return file.Name(), nil
+}
+
+func (r *RecvFDClient) known(endpoint string, inode fdconn.Inode) string {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if known, ok := r.files[endpoint]; ok && known.inode == inode {
+		return known.file.Name()
+	}
+	return ""
 }

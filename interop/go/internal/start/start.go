@@ -35,7 +35,7 @@ func New(ctx context.Context, name string) (*Role, error) {
 	if strings.EqualFold(env.String("NSM_LOG_LEVEL", "INFO"), "DEBUG") || strings.EqualFold(env.String("NSM_LOG_LEVEL", "INFO"), "TRACE") {
 		level = slog.LevelDebug
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})))
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 	role := &Role{Env: env, Name: env.String("NSM_NAME", name)}
 	life := env.Duration("NSM_MAX_TOKEN_LIFETIME", 10*time.Minute)
 	if err := env.Err(); err != nil {

@@ -1,0 +1,186 @@
+package fdconn
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// patience is how long a descriptor may take on a busy machine.
+const patience = 10 * time.Second
+
+// ends is the two ends of a unix connection.
+func ends(t *testing.T) (near, far *Conn) {
+	t.Helper()
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	dialled, err := net.Dial("unix", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far = Wrap(dialled).(*Conn), Wrap(accepted).(*Conn)
+	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+	return near, far
+}
+
+func files(t *testing.T, count int) []string {
+	t.Helper()
+	var names []string
+	for at := range count {
+		name := filepath.Join(t.TempDir(), fmt.Sprint(at))
+		if err := os.WriteFile(name, fmt.Append(nil, at), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// send queues the files, then writes; it returns which files they are.
+func send(t *testing.T, by *Conn, names []string) []Inode {
+	t.Helper()
+	var inodes []Inode
+	for _, name := range names {
+		inode, err := by.SendFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inodes = append(inodes, inode)
+	}
+	return inodes
+}
+
+func TestTransfer(t *testing.T) {
+	for name, row := range map[string]struct {
+		files  int
+		writes []int // lengths
+	}{
+		"one with the first byte":              {1, []int{100}},
+		"as many as bytes":                     {3, []int{3}},
+		"more than bytes wait":                 {3, []int{2, 2}},
+		"no more than the limit with a write":  {MaxPerWrite + 1, []int{200, 1}},
+		"none":                                 {0, []int{5, 5}},
+		"an empty write takes none with it":    {1, []int{0, 1}},
+		"twice the limit, in a write for each": {2 * MaxPerWrite, []int{MaxPerWrite, 300}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := ends(t)
+			names := files(t, row.files)
+			inodes := send(t, near, names)
+			sent := 0
+			for _, length := range row.writes {
+				n, err := near.Write(make([]byte, length))
+				if err != nil || n != length {
+					t.Fatalf("write of %d: %d, %v", length, n, err)
+				}
+				sent += n
+			}
+			if _, err := io.ReadFull(far, make([]byte, sent)); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			for at, inode := range inodes {
+				file, err := far.Await(ctx, inode)
+				if err != nil {
+					t.Fatalf("file %d: %v", at, err)
+				}
+				// It only names the file: reading takes another look at it.
+				text, err := os.ReadFile(file.Name())
+				if err != nil || string(text) != fmt.Sprint(at) {
+					t.Errorf("file %d: %q, %v", at, text, err)
+				}
+				_ = file.Close()
+			}
+			if far.Held() != row.files {
+				t.Errorf("%d descriptors held", far.Held())
+			}
+		})
+	}
+}
+
+func TestLateAndEarly(t *testing.T) {
+	near, far := ends(t)
+	name := files(t, 1)
+	_, inode, err := Open(name[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two who wait before it comes, and one who asks after.
+	before := []<-chan *os.File{far.Receive(inode), far.Receive(inode)}
+	send(t, near, name)
+	send(t, near, name) // the same file again: kept once
+	if _, err := near.Write([]byte("abc")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(far, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[uintptr]bool{}
+	for _, waiter := range append(before, far.Receive(inode)) {
+		file := <-waiter
+		if file == nil {
+			t.Fatal("no file")
+		}
+		seen[file.Fd()] = true
+	}
+	if len(seen) != 3 || far.Held() != 1 {
+		t.Errorf("%d files of their own, %d held", len(seen), far.Held())
+	}
+}
+
+func TestClosed(t *testing.T) {
+	near, far := ends(t)
+	waiter := far.Receive(Inode{1, 2})
+	name := files(t, 1)
+	send(t, near, name)
+	_ = far.Close()
+	_ = near.Close()
+	if file, ok := <-waiter; ok {
+		t.Errorf("got %v", file)
+	}
+	if _, ok := <-far.Receive(Inode{1, 2}); ok {
+		t.Error("got a file of a closed connection")
+	}
+	if _, err := near.SendFile(name[0]); err == nil {
+		t.Error("sent on a closed connection")
+	}
+	if n, err := far.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("read %d, %v", n, err)
+	}
+}
+
+func TestParseInode(t *testing.T) {
+	for text, want := range map[string]string{
+		"inode://4/4026531840":          "inode://4/4026531840",
+		"inode://0/0":                   "inode://0/0",
+		"inode://4":                     "",
+		"inode://4/x":                   "",
+		"inode://-4/1":                  "",
+		"inode://4/1/2":                 "",
+		"file://4/1":                    "",
+		"inode://99999999999999999999/": "",
+		"":                              "",
+	} {
+		inode, err := ParseInode(text)
+		have := inode.URL()
+		if err != nil {
+			have = ""
+		}
+		if have != want {
+			t.Errorf("%q: have %q (%v)", text, have, err)
+		}
+	}
+}
