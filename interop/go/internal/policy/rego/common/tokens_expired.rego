@@ -4,7 +4,7 @@ package nsm
 default valid = false
 
 valid {
-	stale := [segment | segment := input.path_segments[_]; not alive(segment.token)]
+	stale := [segment | segment := input.path_segments[_]; not alive(segment)]
 	count(stale) == 0
 }
 
@@ -13,7 +13,8 @@ valid {
 	not input.path_segments
 }
 
-alive(token) {
-	[_, payload, _] := io.jwt.decode(token)
+# The whole segment is handed in: a token that is missing must not count as alive.
+alive(segment) {
+	[_, payload, _] := io.jwt.decode(segment.token)
 	payload.exp > time.now_ns() / 1000000000
 }

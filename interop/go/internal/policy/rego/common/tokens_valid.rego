@@ -4,7 +4,7 @@ package nsm
 default valid = false
 
 valid {
-	unreadable := [segment | segment := input.path_segments[_]; not readable(segment.token)]
+	unreadable := [segment | segment := input.path_segments[_]; not readable(segment)]
 	count(unreadable) == 0
 }
 
@@ -13,6 +13,7 @@ valid {
 	not input.path_segments
 }
 
-readable(token) {
-	io.jwt.decode(token)
+# The whole segment is handed in: a token that is missing must not count as readable.
+readable(segment) {
+	io.jwt.decode(segment.token)
 }
