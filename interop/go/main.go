@@ -20,6 +20,7 @@ import (
 	"interop/internal/manager"
 	"interop/internal/recording"
 	"interop/internal/registry"
+	"interop/internal/replay"
 	"interop/internal/workloadapi"
 )
 
@@ -37,6 +38,7 @@ var commands = map[string]run{
 	"manager":      manager.Run,
 	"recording":    recording.Run,
 	"registry":     registry.Run,
+	"replay":       replay.Run,
 	"workload-api": workloadapi.Run,
 }
 

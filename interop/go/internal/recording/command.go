@@ -21,6 +21,7 @@ func Run(_ context.Context, args []string) error {
 	flags.StringVar(&header.Date, "date", "", "the day of the run")
 	flags.StringVar(&header.URL, "url", "", "where others reached it, as tcp://10.0.0.1:5001")
 	without := flags.String("without", "^$", "regular expression for SPIFFE IDs of peers whose calls are left out")
+	random := flags.String("random", "", "regular expression for more that is different each time, as made names of interfaces")
 	until := flags.Duration("until", 0, "leave out what was begun later than this")
 	flags.Func("env", "NAME=VALUE, a setting it had; repeatable", func(value string) error {
 		name, value, found := strings.Cut(value, "=")
@@ -43,7 +44,13 @@ func Run(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	recording, err := Convert(header, flags.Args()...)
+	var named *regexp.Regexp
+	if *random != "" {
+		if named, err = regexp.Compile(*random); err != nil {
+			return err
+		}
+	}
+	recording, err := Convert(header, named, flags.Args()...)
 	if err != nil {
 		return err
 	}

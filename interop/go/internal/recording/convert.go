@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,9 +53,11 @@ type converter struct {
 // Convert reads the binary logs of one program: files of entries of
 // google.golang.org/grpc/binarylog, each with its length before it in four bytes, most significant
 // first, as that package's own sink writes them. Both sides of the program must be logged, with
-// whole headers and messages (GRPC_BINARY_LOG_FILTER="*").
-func Convert(header Header, files ...string) (*Recording, error) {
+// whole headers and messages (GRPC_BINARY_LOG_FILTER="*"). What random matches is named too, where
+// it is not nil.
+func Convert(header Header, random *regexp.Regexp, files ...string) (*Recording, error) {
 	c := &converter{recording: &Recording{Header: header}, calls: make(map[string]*call)}
+	c.names.Random = random
 	for _, file := range files {
 		in, err := os.Open(file)
 		if err != nil {

@@ -19,7 +19,11 @@ var (
 
 // Namer gives names to what is different each time: the same thing has the same name everywhere
 // in a recording.
-type Namer struct{ known map[string]string }
+type Namer struct {
+	// Random is more that is different each time; nil is nothing.
+	Random *regexp.Regexp
+	known  map[string]string
+}
 
 // name is the name of a thing, by its kind and the order of appearance.
 func (n *Namer) name(kind, thing string) string {
@@ -48,6 +52,9 @@ func (n *Namer) Text(text string, at time.Time) string {
 	}
 	text = tokens.ReplaceAllStringFunc(text, Token)
 	text = uuids.ReplaceAllStringFunc(text, func(id string) string { return n.name("id", id) })
+	if n.Random != nil {
+		text = n.Random.ReplaceAllStringFunc(text, func(any string) string { return n.name("any", any) })
+	}
 	return inodes.ReplaceAllStringFunc(text, func(inode string) string { return n.name("inode", inode) })
 }
 

@@ -2,8 +2,8 @@
 // one JSON object a line, first a [Header], then an [Event] for each thing that was said, in order.
 //
 // What is different each time stands there as a name: `<id 3>` for a UUID, `<inode 1>` for a file,
-// `<token A to B>` for a JWT with its subject and audience, `<now +600s>` for a time, seen from the
-// moment when it was said.
+// `<any 1>` for what was declared to be random, `<token A to B>` for a JWT with its subject and
+// audience, `<now +600s>` for a time, seen from the moment when it was said.
 package recording
 
 import (

@@ -34,10 +34,11 @@ func token(t *testing.T, from, to string) string {
 }
 
 func TestNames(t *testing.T) {
-	var names Namer
+	names := Namer{Random: regexp.MustCompile(`svc-[a-z0-9]{4}`)}
 	id, other := "6f1c8a10-0a5e-4c0d-9f6e-0123456789ab", "6f1c8a10-0a5e-4c0d-9f6e-0123456789ac"
 	for _, row := range []struct{ is, want string }{
 		{"plain", "plain"},
+		{"KERNEL/svc-a1b2", "KERNEL/<any 1>"},
 		{id, "<id 1>"},
 		{"@/tmp/" + other + "/s and " + id, "@/tmp/<id 2>/s and <id 1>"},
 		{"inode://4/4026531840", "<inode 1>"},
@@ -122,7 +123,7 @@ func TestConvert(t *testing.T) {
 	// Both sides count their calls; the client's is answered after the hop's.
 	log := append(append(append([]entry{}, in[:2]...), out...), in[2:]...)
 	log = append(log, entry{9, true, grpc_binarylog_v1.GrpcLogEntry_EVENT_TYPE_CLIENT_HEADER, "/SpiffeWorkloadAPI/FetchX509SVID", "", nil})
-	recording, err := Convert(Header{Role: "manager"}, write(t, append(log, hand...)))
+	recording, err := Convert(Header{Role: "manager"}, nil, write(t, append(log, hand...)))
 	if err != nil {
 		t.Fatal(err)
 	}
