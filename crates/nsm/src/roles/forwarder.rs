@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use nsm_api::registry::NetworkService;
 use nsm_chain::Target;
 use nsm_confine::Profile;
 use nsm_forwarder::{Config, Forwarder, Netlink, Parts};
@@ -106,11 +105,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         std::slice::from_ref(&settings.ns_name),
         &own_labels,
     );
-    let service = NetworkService {
-        name: settings.ns_name.clone(),
-        ..Default::default()
-    };
-    let registration = registration::keep(&station, manager, vec![service], record);
+    // No service of that name is registered, as in the Go implementation: managers look for the
+    // endpoint alone, and a registry of Go lets one forwarder have the name and refuses all others.
+    let registration = registration::keep(&station, manager, Vec::new(), record);
     let served = station
         .serve_registered(listener, server, registration)
         .await;
