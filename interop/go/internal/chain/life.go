@@ -93,12 +93,13 @@ func Postpone(ctx context.Context) (context.Context, context.CancelFunc) {
 const minPostponed = time.Second
 
 // Rerequest requests the connection again as it was last answered, from behind begin, unless
-// `unless` has ended. To reselect is to close it first and ask for another endpoint.
-func (l *Life) Rerequest(unless context.Context, reselect bool) error {
+// `unless` has ended. To reselect is to close it first and ask for another endpoint. There is no
+// answer, and no error, for a connection that is closed.
+func (l *Life) Rerequest(unless context.Context, reselect bool) (*connection.Connection, error) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	if !l.established || unless.Err() != nil {
-		return unless.Err()
+		return nil, unless.Err()
 	}
 	request := proto.CloneOf(l.request)
 	if reselect {
@@ -113,11 +114,11 @@ func (l *Life) Rerequest(unless context.Context, reselect bool) error {
 	defer cancel()
 	conn, err := l.chain.Request(ctx, request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l.request.Connection = proto.CloneOf(conn)
 	l.request.Connection.State = connection.State_UP
-	return nil
+	return proto.CloneOf(conn), nil
 }
 
 // Close closes the connection from behind begin, unless `unless` has ended.

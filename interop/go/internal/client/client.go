@@ -71,7 +71,7 @@ func Run(ctx context.Context, _ []string) error {
 			break
 		}
 		open = append(open, conn)
-		report(conn)
+		slog.Info("successfully connected", elements.About(conn)...)
 	}
 	<-ctx.Done()
 	return closeAll(root, handler, open, set.requestTimeout)
@@ -189,22 +189,6 @@ func connect(ctx context.Context, handler chain.Handler, request *networkservice
 
 // againAfter is the pause after a request that failed.
 const againAfter = 100 * time.Millisecond
-
-func report(conn *connection.Connection) {
-	ip := conn.GetContext().GetIpContext()
-	slog.Info("successfully connected",
-		"id", conn.GetId(),
-		"service", conn.GetNetworkService(),
-		"nse", conn.GetNetworkServiceEndpointName(),
-		"src", ip.GetSrcIpAddrs(),
-		"dst", ip.GetDstIpAddrs(),
-		"mechanism", conn.GetMechanism().GetType(),
-		"interface", conn.GetMechanism().GetParameters()[mechanism.Name],
-		"payload", conn.GetPayload(),
-		"mtu", conn.GetContext().GetMTU(),
-		"hops", len(conn.GetPath().GetPathSegments()),
-	)
-}
 
 func closeAll(ctx context.Context, handler chain.Handler, open []*connection.Connection, timeout time.Duration) error {
 	var failed error

@@ -72,9 +72,9 @@ func (h *Heal) listen(ctx context.Context, state *listening, conn *connection.Co
 		// Without a look at the data plane there is nothing to wait for: another endpoint, as
 		// often as it takes.
 		for h.Root.Err() == nil {
-			err := life.Rerequest(h.Root, true)
+			again, err := life.Rerequest(h.Root, true)
 			if err == nil {
-				slog.Info("healed", "id", conn.GetId())
+				slog.Info("healed", about(again, conn.GetId())...)
 				return
 			}
 			slog.Warn("heal failed", "id", conn.GetId(), "err", err)

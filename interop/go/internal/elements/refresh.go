@@ -37,9 +37,9 @@ func (r *Refresh) Request(ctx context.Context, request *networkservice.NetworkSe
 			case <-after:
 			}
 			// A refresh that works has started another time, and ended this one.
-			err := life.Rerequest(canceled, false)
+			again, err := life.Rerequest(canceled, false)
 			if err == nil {
-				slog.Info("refreshed", "id", id)
+				slog.Info("refreshed", about(again, id)...)
 				return
 			}
 			if canceled.Err() == nil {

@@ -38,8 +38,8 @@ func (u *UpstreamRefresh) Request(ctx context.Context, request *networkservice.N
 			if told.GetState() != connection.State_REFRESH_REQUESTED {
 				continue
 			}
-			if err := life.Rerequest(within, false); err == nil {
-				slog.Info("refreshed", "id", told.GetId(), "why", "asked for")
+			if again, err := life.Rerequest(within, false); err == nil {
+				slog.Info("refreshed", append(about(again, told.GetId()), "why", "asked for")...)
 			}
 			return
 		}
