@@ -28,7 +28,7 @@ enum Command {
     Registry(roles::registry::Settings),
     /// Run a node's manager
     Manager(roles::manager::Settings),
-    /// Run a node's forwarder (needs CAP_NET_ADMIN and CAP_SYS_ADMIN)
+    /// Run a node's forwarder (needs CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_NET_BROADCAST)
     Forwarder(roles::forwarder::Settings),
     /// Offer a network service
     Endpoint(roles::endpoint::Settings),

@@ -9,7 +9,9 @@ mod demo;
 mod lab;
 mod logs;
 mod roles;
+mod secret;
 mod shutdown;
+mod sockets;
 mod station;
 mod tools;
 

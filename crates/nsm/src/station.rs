@@ -1,23 +1,13 @@
 //! What every role stands on: an identity, a pool, tokens, a table, an owner of tasks.
 
-use std::{
-    fs,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
 use nsm_chain::{Tasks, elements::Table};
 use nsm_confine::Profile;
 use nsm_identity::{IdentitySource, client::Workload};
-use nsm_model::{
-    ids::{SECRET_BYTES, Secret},
-    spiffe::SpiffeId,
-    url::EndpointUrl,
-};
+use nsm_model::{ids::Secret, spiffe::SpiffeId, url::EndpointUrl};
 use nsm_rpc::{Listener, Pool, Server, TokenSource, Transport, monitor};
 use nsm_sdk::Registration;
 use serde::Serialize;
@@ -25,6 +15,7 @@ use serde::Serialize;
 use crate::{
     begin::{Beginning, Filter},
     logs::Format,
+    secret,
 };
 
 /// How long tasks may take to end with their role.
@@ -132,7 +123,7 @@ impl Station {
         let tokens = TokenSource::with_lifetime(source.clone(), common.max_token_lifetime);
         let pool = Pool::new(source.clone(), tasks.clone());
         Ok(Self {
-            secret: secret(common.state_dir.as_deref(), name)?,
+            secret: secret::secret(common.state_dir.as_deref(), name)?,
             transport: Transport::new(pool.clone(), tokens.clone())
                 .with_dial_timeout(common.dial_timeout),
             tokens,
@@ -237,40 +228,6 @@ fn visible(
             claims.sub == caller.as_str() || claims.aud.iter().any(|aud| aud == caller.as_str())
         })
     })
-}
-
-/// The secret that connection ids are derived with: kept, so that a restarted role is the same hop.
-fn secret(folder: Option<&Path>, name: &str) -> anyhow::Result<Secret> {
-    let mut bytes = [0; SECRET_BYTES];
-    let Some(folder) = folder else {
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-        return Ok(Secret::new(bytes));
-    };
-    let path = folder.join(format!("{name}.secret"));
-    match fs::read(&path) {
-        Ok(kept) => {
-            bytes = kept.try_into().map_err(|kept: Vec<u8>| {
-                anyhow::anyhow!(
-                    "{}: has {} bytes, a secret has {SECRET_BYTES}: remove it",
-                    path.display(),
-                    kept.len()
-                )
-            })?;
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-            fs::create_dir_all(folder)
-                .with_context(|| format!("--state-dir {}", folder.display()))?;
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
-            std::io::Write::write_all(&mut file, &bytes)?;
-        }
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    }
-    Ok(Secret::new(bytes))
 }
 
 /// Reads addresses: `unix:///path`, `tcp://host:port`; `tcp://:port` listens on every address.

@@ -13,6 +13,7 @@ pub mod client;
 pub mod codec;
 mod guard;
 pub mod identity;
+pub mod sockfile;
 pub mod svid;
 pub mod tls;
 pub mod token;

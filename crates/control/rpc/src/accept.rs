@@ -1,10 +1,9 @@
 //! Accepting: each handshake in a task of its own, so that a slow one delays nobody.
 
 use std::{
-    collections::BTreeMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,14 +18,18 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::{fdstream::FdStream, link::WRITE_BUFFER, listen::Bound, peer::Peer, socket::Socket};
+use crate::{
+    fdstream::FdStream,
+    handshakes::{Handshakes, Origin},
+    link::WRITE_BUFFER,
+    listen::Bound,
+    peer::Peer,
+    refusals::Refusals,
+    socket::Socket,
+};
 
 /// How long a peer may take for its handshake; a busy node needs milliseconds.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The most handshakes at a time on one listening socket. Beyond it the oldest one is given up:
-/// whoever keeps the server waiting loses, whoever is quick gets in.
-pub const MAX_HANDSHAKES: usize = 512;
 
 /// Finished handshakes that wait for the server to take them.
 pub(crate) const READY_QUEUE: usize = 64;
@@ -45,9 +48,8 @@ pub(crate) struct Acceptor {
     tasks: Tasks,
     /// Ends every connection.
     cut: CancellationToken,
-    /// Handshakes under way, oldest first.
-    pending: Arc<Mutex<BTreeMap<u64, CancellationToken>>>,
-    next: u64,
+    handshakes: Arc<Handshakes>,
+    refusals: Refusals,
 }
 
 impl Acceptor {
@@ -60,18 +62,18 @@ impl Acceptor {
         Self {
             tls,
             ready,
+            refusals: Refusals::new(tasks.clone()),
             tasks,
             cut,
-            pending: Arc::default(),
-            next: 0,
+            handshakes: Arc::default(),
         }
     }
 
     /// Accepts until its owner ends; the socket and its file go then.
-    pub(crate) async fn run(mut self, bound: Bound) {
+    pub(crate) async fn run(self, bound: Bound) {
         loop {
             match accept(&bound).await {
-                Ok((socket, address)) => self.shake(socket, address),
+                Ok((socket, address, origin)) => self.shake(socket, address, origin),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -80,48 +82,42 @@ impl Acceptor {
         }
     }
 
-    fn shake(&mut self, socket: Socket, address: String) {
-        let give_up = CancellationToken::new();
-        let number = self.next;
-        self.next += 1;
-        {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            pending.insert(number, give_up.clone());
-            if pending.len() > MAX_HANDSHAKES
-                && let Some((_, oldest)) = pending.pop_first()
-            {
-                oldest.cancel();
-            }
-        }
+    fn shake(&self, socket: Socket, address: String, origin: Origin) {
+        let place = self.handshakes.begin(origin);
         let (tls, ready) = (self.tls.clone(), self.ready.clone());
-        let (cut, pending) = (self.cut.clone(), Arc::clone(&self.pending));
+        let (cut, refusals) = (self.cut.clone(), self.refusals.clone());
         self.tasks.spawn(async move {
             let shaken = tokio::select! {
-                () = give_up.cancelled() => Err(io::Error::other("too many handshakes wait; the oldest is given up")),
+                () = place.given_up.cancelled() => Err(io::Error::other("too many handshakes wait; the oldest is given up")),
                 shaken = handshake(&tls, socket, &address, cut) => shaken,
             };
-            pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+            drop(place);
             match shaken {
                 // The server may have ended meanwhile.
                 Ok(accepted) => drop(ready.send(Ok(accepted)).await),
-                Err(error) => match tls::refusal(&error) {
-                    Some(refusal) => tracing::warn!(%address, "{refusal}"),
-                    None => tracing::info!(%address, %error, "a handshake failed"),
-                },
+                Err(error) => refusals.tell(&address, || match tls::refusal(&error) {
+                    Some(refusal) => tracing::warn!(%address, ?origin, "{refusal}"),
+                    None => tracing::info!(%address, ?origin, %error, "a handshake failed"),
+                }),
             }
         });
     }
 }
 
-async fn accept(bound: &Bound) -> io::Result<(Socket, String)> {
+async fn accept(bound: &Bound) -> io::Result<(Socket, String, Origin)> {
     match bound {
         Bound::Unix(listener, file) => {
             let (stream, _) = listener.accept().await?;
-            Ok((Socket::Unix(FdStream::new(stream)), file.to_string()))
+            let origin = stream
+                .peer_cred()
+                .map_or(Origin::Unknown, |peer| Origin::User(peer.uid()));
+            let socket = Socket::Unix(FdStream::new(stream));
+            Ok((socket, file.to_string(), origin))
         }
         Bound::Tcp(listener) => {
             let (stream, from) = listener.accept().await?;
-            Ok((Socket::tcp(stream)?, format!("tcp://{from}")))
+            let origin = Origin::machine(from.ip());
+            Ok((Socket::tcp(stream)?, format!("tcp://{from}"), origin))
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod client;
 mod dial;
 mod fdstream;
 mod fdtable;
+mod handshakes;
 pub mod health;
 mod hop;
 mod link;
@@ -20,9 +21,9 @@ pub mod meta;
 pub mod monitor;
 mod peer;
 mod pool;
+mod refusals;
 mod server;
 mod socket;
-mod sockfile;
 pub mod status;
 mod tokens;
 
@@ -37,12 +38,13 @@ pub mod generated {
     pub mod service_registry;
 }
 
-pub use accept::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKES};
+pub use accept::HANDSHAKE_TIMEOUT;
 pub use fdstream::{FdStream, MAX_PER_WRITE};
 pub use fdtable::{
     CLAIMED_FOR, DescriptorError, Descriptors, HELD_FOR, MAX_HELD, MAX_QUEUED, MAX_WAITERS,
     inode_url,
 };
+pub use handshakes::MAX_HANDSHAKES;
 pub use hop::{Hop, Transport};
 pub use link::{AnswerBody, Channel, PeerHandle, origin};
 pub use listen::{ListenError, Listener, MAX_STREAMS, SHUTDOWN_GRACE};

@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use nsm_chain::Tasks;
 use nsm_identity::{
     IdentitySource,
+    sockfile::{Access, SocketFile},
     tls::{self, Expect},
 };
 use nsm_model::url::EndpointUrl;
@@ -17,7 +18,6 @@ use tonic::{service::Routes, transport::Server};
 use crate::{
     accept::{Acceptor, PING_EVERY, PING_TIMEOUT, READY_QUEUE},
     link::{CONNECTION_WINDOW, MAX_HEADER_LIST, STREAM_WINDOW},
-    sockfile::SocketFile,
 };
 
 /// The most calls and streams of one connection at a time: each monitored connection of a peer is
@@ -80,12 +80,20 @@ impl Listener {
     /// # Errors
     /// The first address that cannot be bound.
     pub async fn bind(addresses: &[EndpointUrl]) -> Result<Self, ListenError> {
+        Self::bind_for(addresses, &Access::default()).await
+    }
+
+    /// As [`Listener::bind`], with unix sockets for those whom their mode and group let in.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub async fn bind_for(addresses: &[EndpointUrl], access: &Access) -> Result<Self, ListenError> {
         let mut listener = Self {
             sockets: Vec::new(),
             addresses: Vec::new(),
         };
         for address in addresses {
-            listener.bind_one(address).await?;
+            listener.bind_one(address, access).await?;
         }
         if listener.sockets.is_empty() {
             return Err(ListenError::NoAddress);
@@ -93,20 +101,25 @@ impl Listener {
         Ok(listener)
     }
 
-    async fn bind_one(&mut self, address: &EndpointUrl) -> Result<(), ListenError> {
+    async fn bind_one(
+        &mut self,
+        address: &EndpointUrl,
+        access: &Access,
+    ) -> Result<(), ListenError> {
         let failed = |error| ListenError::Bind {
             address: address.clone(),
             error,
         };
         match address {
             EndpointUrl::Unix(path) => {
-                let bound = SocketFile::bind(path.as_ref()).await;
+                let bound = SocketFile::bind(path.as_ref(), access);
                 let (socket, file) = bound.map_err(|error| {
                     if error.kind() == io::ErrorKind::AddrInUse {
                         return ListenError::InUse(path.clone());
                     }
                     failed(error)
                 })?;
+                let socket = UnixListener::from_std(socket).map_err(failed)?;
                 self.sockets.push(Bound::Unix(socket, file));
                 self.addresses.push(address.clone());
             }

@@ -78,10 +78,8 @@ const ROWS: &[Row] = &[
     }),
     ("memory is written or run, never both", |_| {
         go(Profile::Endpoint);
-        denied(map(
-            rustix::mm::ProtFlags::WRITE | rustix::mm::ProtFlags::EXEC
-        ));
-        map(rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE).unwrap();
+        denied(map(libc::PROT_WRITE | libc::PROT_EXEC));
+        map(libc::PROT_READ | libc::PROT_WRITE).unwrap();
     }),
     ("without the filter the rest holds", |_| {
         let confined = confine(Profile::Registry, false).unwrap();
@@ -155,11 +153,14 @@ fn namespace(kind: UnshareFlags) -> io::Result<()> {
     Ok(())
 }
 
-fn map(protection: rustix::mm::ProtFlags) -> io::Result<()> {
-    let flags = rustix::mm::MapFlags::PRIVATE;
+fn map(protection: libc::c_int) -> io::Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a new mapping at a place of the kernel's choice, never touched.
     #[allow(unsafe_code, reason = "memory maps are unsafe in general")]
-    unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), 4096, protection, flags) }?;
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
     Ok(())
 }
 

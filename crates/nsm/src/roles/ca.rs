@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::{
     begin::{Beginning, Filter},
     logs, shutdown,
+    sockets::Sockets,
     station::seconds,
 };
 
@@ -62,6 +63,9 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_CA_JOIN_TOKEN", hide_env_values = true)]
     #[serde(skip)]
     join_token: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sockets: Sockets,
     /// Allow only the system calls that a role needs; `off` is for debugging
     #[arg(long, env = "NSM_SECCOMP", value_enum, default_value = "on")]
     seccomp: Filter,
@@ -113,10 +117,11 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let entries = EntrySource::file(&settings.entries, &node.trust_domain())
         .with_context(|| format!("--entries {}", settings.entries.display()))?;
-    let serving = WorkloadServer::serve(
+    let serving = WorkloadServer::serve_for(
         Arc::new(node),
         entries,
         &settings.socket,
+        &settings.sockets.access()?,
         settings.svid_lifetime,
     )?;
     tracing::info!("Startup completed");

@@ -23,6 +23,7 @@ use crate::{
     begin::Beginning,
     config::{labels, written_labels},
     roles::{MANAGER_SOCKET, forwarder::own_namespace, registration},
+    sockets::Sockets,
     station::{Common, Station, address, written_address},
 };
 
@@ -32,6 +33,9 @@ pub(crate) struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sockets: Sockets,
     /// Its name in the registry: one for each endpoint
     #[arg(long, env = "NSM_NAME", default_value = "nse")]
     name: String,
@@ -150,7 +154,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let kind = kind(&settings, rules.as_ref(), &station, own_labels.clone())?;
     let endpoint = Endpoint::new(&parts, kind, Vec::new());
     let own = address(&settings.listen_on).map_err(|error| anyhow!("--listen-on: {error}"))?;
-    let listener = Listener::bind(std::slice::from_ref(&own)).await?;
+    let listener =
+        Listener::bind_for(std::slice::from_ref(&own), &settings.sockets.access()?).await?;
     let server = station.server().connections(endpoint.chain);
     let record = registration::endpoint(
         &settings.name,

@@ -17,6 +17,7 @@ use crate::{
     begin::Beginning,
     config::{labels, written_labels},
     roles::{MANAGER_SOCKET, registration},
+    sockets::Sockets,
     station::{Common, Station, address, seconds, written_address},
 };
 
@@ -26,6 +27,9 @@ pub(crate) struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sockets: Sockets,
     /// The hop's name: stable, one for each node
     #[arg(long, env = "NSM_NAME", default_value = "forwarder")]
     name: String,
@@ -74,10 +78,9 @@ const VXLAN_PORT: u16 = 4789;
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let station = Station::start("forwarder", &settings.name, &settings.common, &settings).await?;
     let config = configure(&settings)?;
-    let executor = Arc::new(
-        Executor::new()
-            .context("preparing the kernel's part (needs CAP_NET_ADMIN and CAP_SYS_ADMIN)")?,
-    );
+    let executor = Arc::new(Executor::new().context(
+        "preparing the kernel's part (needs CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_NET_BROADCAST)",
+    )?);
     let kernel = Netlink::new(executor);
     let (listening, gone) = kernel.listen().context("listening to the kernel")?;
     let manager = Target::Url(
@@ -95,7 +98,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let forwarder = Forwarder::new(&config, &parts);
     forwarder.attend(&config, &parts, gone, settings.metrics_interval);
     let own = address(&settings.listen_on).map_err(|error| anyhow!("--listen-on: {error}"))?;
-    let listener = Listener::bind(std::slice::from_ref(&own)).await?;
+    let listener =
+        Listener::bind_for(std::slice::from_ref(&own), &settings.sockets.access()?).await?;
     let server = station.server().connections(forwarder.chain);
     let own_labels: BTreeMap<String, String> =
         labels(&settings.labels).map_err(|error| anyhow!("--labels: {error}"))?;

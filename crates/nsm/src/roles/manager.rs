@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     begin::Beginning,
     roles::MANAGER_SOCKET,
+    sockets::Sockets,
     station::{Common, Station, address, written_address},
 };
 
@@ -24,6 +25,9 @@ pub(crate) struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sockets: Sockets,
     /// The hop's name: stable, one for each node
     #[arg(long, env = "NSM_NAME", default_value = "nsmgr")]
     name: String,
@@ -73,7 +77,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         .map(|text| address(text))
         .collect::<Result<_, _>>()
         .map_err(anyhow::Error::msg)?;
-    let listener = Listener::bind(&addresses).await?;
+    let listener = Listener::bind_for(&addresses, &settings.sockets.access()?).await?;
     let registry =
         address(&settings.registry_url).map_err(|error| anyhow!("--registry-url: {error}"))?;
     let url = match &settings.public_url {

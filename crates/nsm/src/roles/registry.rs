@@ -14,8 +14,11 @@ use nsm_registry::{
 use nsm_rpc::Listener;
 use serde::Serialize;
 
-use crate::begin::Beginning;
-use crate::station::{Common, Station, address, seconds, written_address};
+use crate::{
+    begin::Beginning,
+    sockets::Sockets,
+    station::{Common, Station, address, seconds, written_address},
+};
 
 /// Settings of `nsm registry`.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -23,6 +26,9 @@ pub(crate) struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sockets: Sockets,
     /// The hop's name
     #[arg(long, env = "NSM_NAME", default_value = "registry")]
     name: String,
@@ -83,7 +89,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         .map(|text| address(text))
         .collect::<Result<_, _>>()
         .map_err(anyhow::Error::msg)?;
-    let listener = Listener::bind(&addresses).await?;
+    let listener = Listener::bind_for(&addresses, &settings.sockets.access()?).await?;
     tracing::info!(addresses = ?listener.addresses(), "Startup completed");
     station
         .serve(listener, serve(station.server(), &parts))

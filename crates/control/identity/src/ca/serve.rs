@@ -1,19 +1,17 @@
 //! The Workload API on a unix socket.
 
-use std::{
-    fs, io,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream as StdUnixStream},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use tokio::net::UnixListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 
 use super::{CaError, EntrySource, Node, incoming, workload::Api};
-use crate::{TaskGuard, workload::server::SpiffeWorkloadAPIServer};
+use crate::{
+    TaskGuard,
+    sockfile::{Access, SocketFile},
+    workload::server::SpiffeWorkloadAPIServer,
+};
 
 /// SPIRE's default as well: short enough to need no revocation.
 pub const DEFAULT_SVID_LIFE: Duration = Duration::from_secs(3600);
@@ -27,7 +25,7 @@ const MAX_STREAMS: u32 = 64;
 /// Serves the Workload API until it is dropped; then every stream ends and the socket is removed.
 #[derive(Debug)]
 pub struct WorkloadServer {
-    path: PathBuf,
+    file: SocketFile,
     _streams: DropGuard,
     _serving: TaskGuard,
 }
@@ -42,10 +40,27 @@ impl WorkloadServer {
         path: &Path,
         svid_life: Duration,
     ) -> Result<Self, CaError> {
-        let listener = listen(path).map_err(|error| CaError::Socket {
+        Self::serve_for(node, entries, path, &Access::default(), svid_life)
+    }
+
+    /// As [`WorkloadServer::serve`], for those whom the socket's mode and group let in.
+    pub fn serve_for(
+        node: Arc<Node>,
+        entries: EntrySource,
+        path: &Path,
+        access: &Access,
+        svid_life: Duration,
+    ) -> Result<Self, CaError> {
+        let refused = |error: io::Error| CaError::Socket {
             path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+            reason: if error.kind() == io::ErrorKind::AddrInUse {
+                "another agent answers there".to_owned()
+            } else {
+                error.to_string()
+            },
+        };
+        let (listener, file) = SocketFile::bind(path, access).map_err(refused)?;
+        let listener = UnixListener::from_std(listener).map_err(refused)?;
         let cancel = CancellationToken::new();
         let api = Api::new(node, entries, svid_life, cancel.clone());
         let service =
@@ -57,7 +72,7 @@ impl WorkloadServer {
             .serve_with_incoming_shutdown(incoming::unix(listener), std::future::pending());
         tracing::info!(socket = %path.display(), "serving the SPIFFE Workload API");
         Ok(Self {
-            path: path.to_owned(),
+            file,
             _streams: cancel.drop_guard(),
             _serving: TaskGuard::spawn(async move {
                 if let Err(error) = serving.await {
@@ -69,32 +84,6 @@ impl WorkloadServer {
 
     /// What to put into `SPIFFE_ENDPOINT_SOCKET`.
     pub fn address(&self) -> String {
-        format!("unix://{}", self.path.display())
+        self.file.to_string()
     }
-}
-
-impl Drop for WorkloadServer {
-    fn drop(&mut self) {
-        // A successor may have removed or replaced it already.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    if path.exists() {
-        if StdUnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another agent answers there",
-            ));
-        }
-        // What a killed agent leaves behind.
-        fs::remove_file(path)?;
-    }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-    Ok(listener)
 }
