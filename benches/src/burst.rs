@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::client::{Task, milliseconds};
+use crate::client::{Report, Task, milliseconds};
 use crate::figure::{Bound, Figure, median, percentile, say};
 use crate::stage::{Client, SERVICES, Stage};
 
@@ -28,7 +28,10 @@ pub(crate) fn run() -> anyhow::Result<Vec<Figure>> {
         .map(Client::report)
         .collect::<anyhow::Result<Vec<_>>>()?;
     let total = milliseconds(began);
-    let opened: Vec<f64> = reports.iter().flat_map(|one| one.opened.clone()).collect();
+    let opened: Vec<f64> = reports
+        .iter()
+        .flat_map(|one: &Report| one.opened.clone())
+        .collect();
     let errors: Vec<&String> = reports.iter().flat_map(|one| &one.errors).collect();
     for error in errors.iter().take(3) {
         say(&format!("burst: {error}"));

@@ -65,14 +65,14 @@ pub(crate) fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(line: &str) -> anyhow::Result<()> {
+pub(crate) fn tell(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .context("standard output")
 }
 
-fn variable(name: &str) -> anyhow::Result<String> {
+pub(crate) fn variable(name: &str) -> anyhow::Result<String> {
     std::env::var(name).with_context(|| format!("environment variable {name}"))
 }
 

@@ -1,7 +1,8 @@
 //! The benches: every figure that SPECIFICATION.md promises, beside its floor from the same run.
 //!
-//! `cargo run --release -p nsm-bench [-- connect burst cycles throughput]` builds the product,
-//! starts a mesh of it in the lab, measures, and prints each figure with its bound and a verdict.
+//! `cargo run --release -p nsm-bench [-- connect burst cycles throughput flood]` builds the
+//! product, starts a mesh of it in the lab, measures, and prints each figure with its bound and a
+//! verdict.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,9 @@ mod client;
 mod connect;
 mod cycles;
 mod figure;
+mod flood;
 mod floor;
+mod knock;
 mod product;
 mod stage;
 mod throughput;
@@ -28,6 +31,7 @@ const BENCHES: &[Bench] = &[
     ("burst", burst::run),
     ("cycles", cycles::run),
     ("throughput", throughput::run),
+    ("flood", flood::run),
 ];
 
 fn main() -> ExitCode {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
             return nsm_lab::serve::main(rest);
         }
         Some((first, _)) if first == client::SUBCOMMAND => client::main(),
+        Some((first, _)) if first == knock::SUBCOMMAND => knock::main(),
         Some((first, _)) if product::ROLES.contains(&first.as_str()) => {
             Err(product::become_it(&args))
         }
@@ -60,7 +65,7 @@ fn benches(wanted: &[String]) -> anyhow::Result<()> {
         .iter()
         .find(|one| !BENCHES.iter().any(|(name, _)| name == one))
     {
-        anyhow::bail!("no bench {unknown:?}; there are connect, burst, cycles, throughput");
+        anyhow::bail!("no bench {unknown:?}; there are connect, burst, cycles, throughput, flood");
     }
     if !nsm_lab::entered() {
         product::build()?;

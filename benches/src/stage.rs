@@ -9,6 +9,7 @@ use nsm_lab::{
     Cell, Config, Lab, Output, Run,
     mesh::{Mesh, MeshConfig, Workload, manager_url},
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::client::{READY, Report, SUBCOMMAND, Task};
 
@@ -58,11 +59,21 @@ impl Stage {
 
     /// A client on the first node, in a pod of its own.
     pub(crate) fn client(&self, name: &str, service: &str) -> anyhow::Result<Client> {
+        self.program(SUBCOMMAND, name, service)
+    }
+
+    /// A program of ours that waits for tasks, on the first node, in a pod of its own.
+    pub(crate) fn program(
+        &self,
+        subcommand: &str,
+        name: &str,
+        service: &str,
+    ) -> anyhow::Result<Client> {
         let pod = self.mesh.pod(self.mesh.node(0), name)?;
         let flags = rustix::pipe::PipeFlags::CLOEXEC;
         let (tasks, input) = rustix::pipe::pipe_with(flags)?;
         let (output, reports) = rustix::pipe::pipe_with(flags)?;
-        let run = Run::nsm([SUBCOMMAND])
+        let run = Run::nsm([subcommand])
             .env("NSM_NAME", name)
             .env("NSM_CONNECT_TO", manager_url())
             .env("NSM_BENCH_SERVICE", service)
@@ -142,7 +153,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// Gives it a task.
-    pub(crate) fn tell(&mut self, task: Task) -> anyhow::Result<()> {
+    pub(crate) fn tell(&mut self, task: impl Serialize) -> anyhow::Result<()> {
         let mut line = serde_json::to_string(&task)?;
         line.push('\n');
         self.input
@@ -151,7 +162,7 @@ impl Client {
     }
 
     /// Waits for what came of it.
-    pub(crate) fn report(&mut self) -> anyhow::Result<Report> {
+    pub(crate) fn report<R: DeserializeOwned>(&mut self) -> anyhow::Result<R> {
         let line = self.line()?;
         serde_json::from_str(&line).with_context(|| format!("report {line:?}"))
     }
@@ -159,7 +170,7 @@ impl Client {
     /// A task in which nothing may fail.
     pub(crate) fn work(&mut self, task: Task) -> anyhow::Result<Report> {
         self.tell(task)?;
-        let report = self.report()?;
+        let report: Report = self.report()?;
         match report.errors.first() {
             None => Ok(report),
             Some(error) => bail!(
