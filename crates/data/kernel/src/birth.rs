@@ -21,6 +21,10 @@ enum Found {
     Nothing,
     Ours(Vec<LinkState>),
     Part(Vec<(End, u32)>),
+    /// The same by earlier names.
+    Earlier(Vec<(End, u32)>),
+    /// Something else has the index.
+    Taken,
     Foreign(IfName, Netns),
 }
 
@@ -43,7 +47,7 @@ impl Session<'_, '_> {
             if error.errno != libc::EEXIST && error.errno != libc::EBUSY {
                 return Err(error.into());
             }
-            match (self.look(link)?, link) {
+            match (self.look(link, salt)?, link) {
                 (Found::Foreign(name, netns), _) => {
                     return Err(ApplyError::NameInUse { name, netns });
                 }
@@ -63,6 +67,14 @@ impl Session<'_, '_> {
                     self.retire_now(ends.collect())?;
                 }
                 (Found::Part(ends), _) => self.retire_now(ends)?,
+                (Found::Earlier(ends), _) => {
+                    self.retire_now(ends)?;
+                    // It is rare, and to have the derived index again makes the next one be found.
+                    if self.shared.reaper.wait_idle(REAPER_WAIT) && !waited {
+                        waited = true;
+                        continue;
+                    }
+                }
                 (Found::Nothing, Link::Vxlan { tunnel, .. }) if error.errno == libc::EEXIST => {
                     if waited || self.shared.reaper.pending() == 0 {
                         return Err(ApplyError::VniInUse {
@@ -73,7 +85,7 @@ impl Session<'_, '_> {
                     waited = self.shared.reaper.wait_idle(REAPER_WAIT) || !waited;
                     continue;
                 }
-                (Found::Nothing, _) => {}
+                (Found::Nothing | Found::Taken, _) => {}
             }
             salt += 1;
             last = Some(error);
@@ -95,14 +107,20 @@ impl Session<'_, '_> {
         })
     }
 
-    fn look(&mut self, link: &Link) -> Result<Found, ApplyError> {
+    fn look(&mut self, link: &Link, salt: u32) -> Result<Found, ApplyError> {
         let mut states = Vec::new();
         let mut part = Vec::new();
+        let mut taken = false;
         for end in link.ends() {
             let at = (end.index, end.name.as_str());
             let socket = self.socket(end.netns)?;
             let named = stats::find(socket, Place::Own, at, |state| state.name == at.1)?;
-            let Some(state) = named else { continue };
+            let Some(state) = named else {
+                let (earlier, occupied) = self.earlier(end, salt)?;
+                part.extend(earlier.map(|index| (end.clone(), index)));
+                taken |= occupied;
+                continue;
+            };
             if !is_end(&state, end) {
                 return Ok(Found::Foreign(end.name.clone(), end.netns));
             }
@@ -110,10 +128,31 @@ impl Session<'_, '_> {
             states.push(state);
         }
         Ok(match states.len() {
+            0 if !part.is_empty() => Found::Earlier(part),
+            // EEXIST in kernels since 6.15, EBUSY before.
+            0 if taken => Found::Taken,
             0 => Found::Nothing,
             n if n == link.ends().len() => Found::Ours(states),
             _ => Found::Part(part),
         })
+    }
+
+    /// The same end by an earlier name, if there is one (endpoints of the Go implementation name it
+    /// anew for a forwarder that was started again), and whether anything has this index.
+    fn earlier(&mut self, end: &End, salt: u32) -> Result<(Option<u32>, bool), ApplyError> {
+        let mut taken = false;
+        for tried in 0..INDEX_TRIES {
+            let at = (salted(end, tried), end.name.as_str());
+            let socket = self.socket(end.netns)?;
+            let found = stats::find(socket, Place::Own, at, |state| state.index == at.0)?;
+            match found {
+                Some(state) if state.group == GROUP && state.alias == end.alias => {
+                    return Ok((Some(state.index), true));
+                }
+                other => taken |= tried == salt && other.is_some(),
+            }
+        }
+        Ok((None, taken))
     }
 }
 

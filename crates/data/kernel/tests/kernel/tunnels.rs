@@ -108,6 +108,50 @@ fn a_vni_in_use_is_a_typed_refusal() {
 }
 
 #[test]
+fn an_earlier_name_is_replaced() {
+    isolated("tunnels::an_earlier_name_is_replaced", || {
+        let mut lab = Node::new();
+        let [(executor, pod), _] = nodes(&mut lab, ["192.0.2.1", "192.0.2.2"]);
+        let plan = |name, far| {
+            joined(
+                key(1),
+                far,
+                Side::Kernel(side(pod, name, 1, &["10.1.0.0/32"], &["10.1.0.1/32"])),
+            )
+        };
+        let vxlan = |vni| Side::Vxlan(tunnel("192.0.2.1", "192.0.2.2", vni));
+        executor
+            .apply(&plan("nsm-a", vxlan(77)), &lab.pods)
+            .unwrap();
+        // As a forwarder that was started again finds it, with an endpoint that names anew.
+        for (name, vni) in [("nsm-b", 78), ("nsm-c", 78), ("nsm-a", 77)] {
+            executor.apply(&plan(name, vxlan(vni)), &lab.pods).unwrap();
+            assert!(
+                executor
+                    .reaper()
+                    .wait_idle(std::time::Duration::from_secs(2))
+            );
+            assert_eq!(lab.names(pod), [name.to_owned()].into(), "{name} {vni}");
+            let state = &lab.links(pod)[0];
+            assert_eq!((state.vni, state.up), (Some(vni), true), "{name}");
+        }
+        // The same where both ends are on this node.
+        let client = lab.pod();
+        let near = |name| Side::Kernel(side(client, name, 2, &["10.1.0.1/32"], &["10.1.0.0/32"]));
+        for (name, far) in [("nsm-a", "nsm-f"), ("nsm-b", "nsm-f"), ("nsm-b", "nsm-g")] {
+            executor.apply(&plan(name, near(far)), &lab.pods).unwrap();
+            assert!(
+                executor
+                    .reaper()
+                    .wait_idle(std::time::Duration::from_secs(2))
+            );
+            assert_eq!(lab.names(pod), [name.to_owned()].into(), "{name} {far}");
+            assert_eq!(lab.names(client), [far.to_owned()].into(), "{name} {far}");
+        }
+    });
+}
+
+#[test]
 fn the_underlay_answers_for_itself() {
     isolated("tunnels::the_underlay_answers_for_itself", || {
         for (_, one, other) in UNDERLAYS {
