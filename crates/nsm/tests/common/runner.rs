@@ -40,6 +40,7 @@ pub(crate) struct Outcome {
     arguments: Vec<String>,
     failed: AtomicUsize,
     skipped: AtomicUsize,
+    verdicts: Mutex<Vec<(String, bool)>>,
     left: Mutex<Vec<String>>,
 }
 
@@ -91,7 +92,16 @@ impl Outcome {
         if !ok {
             self.failed.fetch_add(1, Ordering::SeqCst);
         }
+        self.verdicts.lock().unwrap().push((name.to_owned(), ok));
         ok
+    }
+
+    /// The rows that ran whose names begin so, and whether they hold.
+    pub(crate) fn verdicts(&self, prefix: &str) -> Vec<(String, bool)> {
+        let all = self.verdicts.lock().unwrap();
+        let of_it =
+            |(name, ok): &(String, bool)| Some((name.strip_prefix(prefix)?.to_owned(), *ok));
+        all.iter().filter_map(of_it).collect()
     }
 
     /// Says that this machine lacks what a row needs.

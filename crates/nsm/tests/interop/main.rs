@@ -19,7 +19,7 @@ mod hostile;
 mod matrix;
 mod peers;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Instant};
 
 use common::{
     census, raw,
@@ -40,16 +40,20 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     match peers::Peers::find() {
-        Ok(peers) => outcome.jobs(AT_ONCE, jobs(&peers)),
+        Ok(peers) => {
+            let began = Instant::now();
+            outcome.jobs(AT_ONCE, jobs(&peers));
+            matrix::print(&outcome);
+            println!("interop: {} s", began.elapsed().as_secs());
+        }
         Err(lack) => outcome.skip("interop", &lack),
     }
     outcome.end()
 }
 
 fn jobs<'a>(peers: &'a peers::Peers) -> Vec<Job<'a>> {
-    let cells = matrix::CELLS
-        .iter()
-        .map(|cell| -> Job<'a> { Box::new(|outcome: &Outcome| cell.run(outcome, peers)) });
+    let cells = matrix::cells()
+        .map(|cell| -> Job<'a> { Box::new(move |outcome: &Outcome| cell.run(outcome, peers)) });
     let others: [Job<'a>; 2] = [
         Box::new(|outcome| corners::run(outcome, peers)),
         Box::new(|outcome| hostile::run(outcome, peers)),

@@ -4,11 +4,13 @@
 
 use std::{
     cell::RefCell,
-    net::SocketAddr,
+    fs,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use nsm_api::connection::{Connection, State};
+use nsm_identity::token::decode_unverified;
 use nsm_lab::{
     Process,
     measure::UdpFlow,
@@ -21,7 +23,7 @@ use crate::{
     census::{Census, kernel, links},
     peers::Peers,
     raw,
-    world::{CONNECTED, PATIENCE, READY, Shape, World, pings, until, wait_for},
+    world::{CONNECTED, PATIENCE, READY, Shape, World, ip, pings, until, wait_for},
 };
 
 /// A part of the path that can be either implementation's.
@@ -46,30 +48,44 @@ enum Theirs {
 
 /// One cell of the matrix.
 #[derive(Debug)]
-pub(crate) struct Cell {
-    name: &'static str,
-    theirs: Theirs,
-}
+pub(crate) struct Cell(Theirs);
 
-const fn cell(name: &'static str, theirs: Theirs) -> Cell {
-    Cell { name, theirs }
-}
+/// The parts by name.
+const PARTS: [(Part, &str); 6] = [
+    (Part::Client, "client"),
+    (Part::Endpoint, "endpoint"),
+    (Part::Registry, "registry"),
+    (Part::NearManager, "manager on node 1"),
+    (Part::FarManager, "manager on node 2"),
+    (Part::Hop, "cross-connect hop"),
+];
 
 /// All cells.
-pub(crate) const CELLS: [Cell; 12] = [
-    cell("client theirs", Theirs::Only(Part::Client)),
-    cell("endpoint theirs", Theirs::Only(Part::Endpoint)),
-    cell("registry theirs", Theirs::Only(Part::Registry)),
-    cell("manager on node 1 theirs", Theirs::Only(Part::NearManager)),
-    cell("manager on node 2 theirs", Theirs::Only(Part::FarManager)),
-    cell("cross-connect hop theirs", Theirs::Only(Part::Hop)),
-    cell("client ours", Theirs::AllBut(Part::Client)),
-    cell("endpoint ours", Theirs::AllBut(Part::Endpoint)),
-    cell("registry ours", Theirs::AllBut(Part::Registry)),
-    cell("manager on node 1 ours", Theirs::AllBut(Part::NearManager)),
-    cell("manager on node 2 ours", Theirs::AllBut(Part::FarManager)),
-    cell("cross-connect hop ours", Theirs::AllBut(Part::Hop)),
-];
+pub(crate) fn cells() -> impl Iterator<Item = Cell> {
+    let only = PARTS.into_iter().map(|(part, _)| Theirs::Only(part));
+    let but = PARTS.into_iter().map(|(part, _)| Theirs::AllBut(part));
+    only.chain(but).map(Cell)
+}
+
+/// The steps of a cell, with the mesh that stands before them.
+const STEPS: usize = 5;
+
+/// Prints what came of the cells, as a table of parts.
+pub(crate) fn print(outcome: &Outcome) {
+    println!("{:<20}{:<22}ours among theirs", "", "theirs among ours");
+    for (part, name) in PARTS {
+        let [only, but] = [Theirs::Only(part), Theirs::AllBut(part)].map(|theirs| {
+            let steps = outcome.verdicts(&format!("{}::", Cell(theirs).name()));
+            let red = steps.iter().find(|(_, ok)| !ok);
+            match (red, steps.len()) {
+                (Some((step, _)), _) => format!("RED: {step}"),
+                (None, STEPS) => "green".to_owned(),
+                (None, _) => "not run".to_owned(),
+            }
+        });
+        println!("{name:<20}{only:<22}{but}");
+    }
+}
 
 /// How long a token lives: a client asks again within a fifth to a third of that.
 const TOKEN_LIFE: &str = "20s";
@@ -84,6 +100,8 @@ const HEALED: Duration = Duration::from_secs(40);
 const GONE: Duration = Duration::from_secs(40);
 /// How long a program of theirs may take to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// So many packets of a hundred a second may be lost while a busy machine stalls.
+const STALLED: u64 = 10;
 const ECHO: u16 = 7;
 const SERVICE: &str = "echo";
 const CLIENT: &str = "nsc";
@@ -91,8 +109,16 @@ const CLIENT: &str = "nsc";
 const ENDPOINTS: [(&str, &str); 2] = [("nse-a", "172.16.1.0/24"), ("nse-b", "172.16.2.0/24")];
 
 impl Cell {
+    fn name(&self) -> String {
+        let named = |part| PARTS.iter().find(|(one, _)| *one == part).unwrap().1;
+        match self.0 {
+            Theirs::Only(part) => format!("matrix::{} theirs", named(part)),
+            Theirs::AllBut(part) => format!("matrix::{} ours", named(part)),
+        }
+    }
+
     fn theirs(&self, part: Part) -> bool {
-        match self.theirs {
+        match self.0 {
             Theirs::Only(one) => one == part,
             Theirs::AllBut(one) => one != part && part != Part::Hop,
         }
@@ -136,7 +162,7 @@ impl Cell {
 
     /// Runs the cell.
     pub(crate) fn run(&self, outcome: &Outcome, peers: &Peers) {
-        let name = format!("matrix::{}", self.name);
+        let name = self.name();
         if !outcome.wanted(&name) {
             return;
         }
@@ -203,8 +229,43 @@ impl<'a> Scene<'a> {
             endpoints: endpoints.into(),
             client: client.unwrap_or_else(|error| panic!("{error}")),
         };
-        scene.carried(&scene.up(|_| true, PATIENCE));
+        let connection = scene.up(|_| true, PATIENCE);
+        scene.carried(&connection);
+        scene.conforms(&connection);
         scene
+    }
+
+    /// What every implementation says in the same way (wire contract, section 9).
+    fn conforms(&self, near: &Connection) {
+        let labels = &near.labels;
+        let node = labels.get("nodeName").map(String::as_str);
+        assert_eq!(node, Some("node-1"), "where the client runs: {labels:?}");
+        let mut audience: Option<Vec<String>> = None;
+        for segment in &near.path.path_segments {
+            let claims = decode_unverified(&segment.token).unwrap();
+            if let Some(audience) = audience {
+                assert!(
+                    audience.contains(&claims.sub),
+                    "{audience:?} and {}",
+                    claims.sub
+                );
+            }
+            audience = Some(claims.aud);
+        }
+        // The endpoint's side has chosen (sdk `mechanisms/vxlan/vni/server.go`).
+        let far = seen(self.world, 1).expect("the far manager knows the connection");
+        let parameter = |key: &str| {
+            far.mechanism
+                .parameters
+                .get(key)
+                .cloned()
+                .unwrap_or_default()
+        };
+        assert_eq!(far.mechanism.r#type, "VXLAN");
+        let address = |key: &str| -> IpAddr { parameter(key).parse().unwrap() };
+        let vni: u32 = parameter("vni").parse().unwrap();
+        let even = address("src_ip") <= address("dst_ip");
+        assert_eq!(vni % 2 == 0, even, "{:?}", far.mechanism.parameters);
     }
 
     /// The connection as the client's manager tells it, once it is up and as wanted.
@@ -249,7 +310,7 @@ impl<'a> Scene<'a> {
             let to = SocketAddr::new(far.unwrap().parse().unwrap(), ECHO);
             let flow = UdpFlow::start(self.client.pod.cell(), to, 100).unwrap();
             assert!(flow.wait_answer(flow.now(), PATIENCE), "packets pass");
-            (flow.now(), flow)
+            (flow.now(), flow, self.link())
         });
         let mut last = first.clone();
         for _ in 0..2 {
@@ -259,12 +320,17 @@ impl<'a> Scene<'a> {
             last = next;
         }
         assert_eq!(stable(&last), stable(&first), "a refresh changes nothing");
-        if let Some((began, flow)) = flow {
+        if let Some((began, flow, link)) = flow {
             let report = flow.report(began, flow.now());
             let lost = report.lost.saturating_sub(report.receive_drops);
-            // The last one may be on its way.
-            assert!(lost <= 1, "{report:?}");
+            assert!(lost <= STALLED, "{report:?}");
+            assert_eq!(self.link(), link, "the interface is the same one");
         }
+    }
+
+    /// The client's interface, with its number.
+    fn link(&self) -> String {
+        ip(self.client.pod.cell(), "-oneline link show nsm-1")
     }
 
     /// The endpoint dies; the other one serves.
@@ -300,6 +366,15 @@ impl<'a> Scene<'a> {
         for (endpoint, _) in &self.endpoints {
             let exit = endpoint.process.stop(GRACE);
             assert!(exit.is_some(), "an endpoint does not end");
+        }
+        // Theirs say so in their logs when a call lacks what every call carries.
+        for log in fs::read_dir(world.lab.logs()).unwrap().flatten() {
+            let text = fs::read_to_string(log.path()).unwrap();
+            let bad: Vec<_> = text
+                .lines()
+                .filter(|line| line.contains("bad metadata"))
+                .collect();
+            assert!(bad.is_empty(), "{bad:#?}");
         }
         until("no endpoint in the registry", GONE, || {
             let rows = raw::registry(world);

@@ -32,7 +32,7 @@ type Server struct {
 
 // New makes one that speaks through these credentials.
 func New(secured credentials.TransportCredentials) *Server {
-	return &Server{GRPC: grpc.NewServer(grpc.Creds(secured))}
+	return &Server{GRPC: grpc.NewServer(grpc.Creds(secured), grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream))}
 }
 
 // Listen opens the socket of a URL: `unix:///a/b`, or `tcp://host:port`.
