@@ -282,7 +282,7 @@ impl Mesh {
 
     fn level(&self, mut run: Run) -> Run {
         for (key, value) in &self.config.env {
-            run = run.env(key, value);
+            run = run.env_unless(key, value);
         }
         match self.config.log_level.as_str() {
             "" => run.env("NSM_LOG_LEVEL", "INFO"),

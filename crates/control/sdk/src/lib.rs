@@ -10,6 +10,7 @@ mod bridges;
 mod client;
 pub mod elements;
 mod endpoint;
+mod handover;
 mod registration;
 
 pub use bridges::Bridges;

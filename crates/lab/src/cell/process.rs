@@ -63,6 +63,13 @@ impl Run {
         self
     }
 
+    /// Adds a variable unless the process has it.
+    #[must_use]
+    pub fn env_unless(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.entry(key.into()).or_insert_with(|| value.into());
+        self
+    }
+
     /// Where standard output goes.
     #[must_use]
     pub fn stdout(mut self, output: Output) -> Self {

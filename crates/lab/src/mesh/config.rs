@@ -12,7 +12,7 @@ pub struct MeshConfig {
     pub log_level: String,
     /// Tunnels over IPv6.
     pub ipv6_underlay: bool,
-    /// More environment for every role.
+    /// More environment for every program, unless it is given its own.
     pub env: BTreeMap<String, String>,
     /// Programs in the place of ours, by role and by the node's place: they are given the same
     /// environment, and say that they are ready in the same words.

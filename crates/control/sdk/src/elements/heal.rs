@@ -29,6 +29,8 @@ use nsm_chain::{
 };
 use tokio::time::Instant;
 
+use crate::handover::without;
+
 /// How long a connection is asked for as it is before another endpoint is chosen: a manager or a
 /// forwarder that restarts takes less, and the packets of its connections flow meanwhile.
 const ESCALATE: Duration = Duration::from_secs(3);
@@ -147,7 +149,10 @@ impl Healer {
             {
                 // It went down while it was asked for as it is.
                 Ok(_) if !reselect && self.wanted(id) == Some(Change::Down) => continue,
-                Ok(healed) => {
+                Ok(mut healed) => {
+                    if reselect {
+                        healed = moved(&factory, deadline, before.as_ref(), healed).await;
+                    }
                     tracing::info!(
                         id,
                         took_ms = began.elapsed().as_millis(),
@@ -185,6 +190,33 @@ impl Healer {
         {
             known.state = State::REFRESH_REQUESTED.into();
             self.table.update(known);
+        }
+    }
+}
+
+/// Asks once more where the new endpoint has its own addresses and the old one's are still there.
+async fn moved(
+    factory: &Factory<Connections>,
+    deadline: Instant,
+    before: Option<&MessageField<ConnectionContext, Inline<ConnectionContext>>>,
+    healed: Option<Connection>,
+) -> Option<Connection> {
+    let left = before.map(|before| &before.ip_context);
+    let (Some(left), Some(now)) = (left, &healed) else {
+        return healed;
+    };
+    let Some(own) = without(left, &now.context.ip_context) else {
+        return healed;
+    };
+    let change = |request: &mut NetworkServiceRequest| {
+        let connection = request.connection.get_or_insert_default();
+        connection.context.get_or_insert_default().ip_context = MessageField::some(own);
+    };
+    match factory.again(deadline, change).await {
+        Ok(changed) => changed,
+        Err(error) => {
+            tracing::warn!(?factory, %error, "the addresses of the endpoint before stay");
+            healed
         }
     }
 }
