@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use buffa::{Inline, MessageField};
 use nsm_api::{
     connection::{Connection, State},
-    connectioncontext::ConnectionContext,
+    connectioncontext::{ConnectionContext, IPContext},
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
@@ -143,15 +143,17 @@ impl Healer {
                 || change == Change::Down
                 || refused_since.is_some_and(|since| since.elapsed() >= ESCALATE);
             let deadline = Instant::now() + self.patience;
-            match factory
-                .again(deadline, |request| prepare(request, reselect))
-                .await
-            {
+            let mut left = IPContext::default();
+            let change = |request: &mut NetworkServiceRequest| {
+                left.clone_from(&request.connection.context.ip_context);
+                prepare(request, reselect);
+            };
+            match factory.again(deadline, change).await {
                 // It went down while it was asked for as it is.
                 Ok(_) if !reselect && self.wanted(id) == Some(Change::Down) => continue,
                 Ok(mut healed) => {
                     if reselect {
-                        healed = moved(&factory, deadline, before.as_ref(), healed).await;
+                        healed = moved(&factory, deadline, &left, healed).await;
                     }
                     tracing::info!(
                         id,
@@ -198,14 +200,13 @@ impl Healer {
 async fn moved(
     factory: &Factory<Connections>,
     deadline: Instant,
-    before: Option<&MessageField<ConnectionContext, Inline<ConnectionContext>>>,
+    left: &IPContext,
     healed: Option<Connection>,
 ) -> Option<Connection> {
-    let left = before.map(|before| &before.ip_context);
-    let (Some(left), Some(now)) = (left, &healed) else {
-        return healed;
-    };
-    let Some(own) = without(left, &now.context.ip_context) else {
+    let own = healed
+        .as_ref()
+        .and_then(|now| without(left, &now.context.ip_context));
+    let Some(own) = own else {
         return healed;
     };
     let change = |request: &mut NetworkServiceRequest| {
