@@ -100,6 +100,8 @@ func newChain(root context.Context, role *start.Role, set *settings) chain.Handl
 		&elements.Mechanisms{Client: true, Of: map[string]chain.Element{mechanism.Kernel: &elements.KernelClient{}}},
 		// whose descriptor goes with the call
 		&elements.SendFDClient{},
+		// no address twice
+		&ExcludedPrefixes{},
 		// what the answer's path must be like
 		&elements.AuthorizeClient{Policies: policy.MustLoad(policy.Client...)},
 		// the path goes on to the right

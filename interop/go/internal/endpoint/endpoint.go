@@ -7,10 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"interop/internal/chain"
@@ -40,7 +40,7 @@ type settings struct {
 	services   []string
 	payload    string
 	labels     map[string]string
-	groups     [][]netip.Prefix
+	addresses  []chain.Element
 	dns        []*connectioncontext.DNSConfig
 	register   bool
 	unregister bool
@@ -58,9 +58,17 @@ func read(role *start.Role) (*settings, error) {
 		register:   env.Bool("NSM_REGISTER_SERVICE", true),
 		unregister: env.Bool("NSM_UNREGISTER_ITSELF", false),
 	}
-	var err error
-	if read.groups, err = ipam.ParseGroups(env.String("NSM_CIDR_PREFIX", "169.254.0.0/16")); err != nil {
+	groups, err := ipam.ParseGroups(env.String("NSM_CIDR_PREFIX", "169.254.0.0/16"))
+	if err != nil {
 		return nil, fmt.Errorf("NSM_CIDR_PREFIX: %w", err)
+	}
+	switch policy := env.String("NSM_IPAM_POLICY", "polite"); policy {
+	case "polite":
+		read.addresses = ipam.New(groups)
+	case "strict":
+		read.addresses = ipam.NewStrict(groups)
+	default:
+		return nil, fmt.Errorf("NSM_IPAM_POLICY=%q: want polite or strict", policy)
 	}
 	if text := env.String("NSM_DNS_CONFIGS", "[]"); json.Unmarshal([]byte(text), &read.dns) != nil {
 		return nil, fmt.Errorf("NSM_DNS_CONFIGS=%q: want a JSON list of dns_server_ips and search_domains", text)
@@ -121,18 +129,20 @@ func Run(ctx context.Context, _ []string) error {
 
 // newChain is the role.
 func newChain(root context.Context, role *start.Role, set *settings) (chain.Handler, *elements.Monitor) {
-	// a pair of addresses from each group
-	more := ipam.New(set.groups)
-	more = append(more,
-		// an interface in this namespace, or nothing
-		&elements.Mechanisms{Of: map[string]chain.Element{
-			mechanism.Kernel: &elements.KernelServer{},
-			mechanism.Noop:   elements.Null{},
-		}},
-		// names
-		&DNSContext{Configs: set.dns},
-		// the namespace's descriptor goes with the answer
-		&elements.SendFDServer{},
+	more := slices.Concat(
+		// a pair of addresses from each group
+		set.addresses,
+		[]chain.Element{
+			// an interface in this namespace, or nothing
+			&elements.Mechanisms{Of: map[string]chain.Element{
+				mechanism.Kernel: &elements.KernelServer{},
+				mechanism.Noop:   elements.Null{},
+			}},
+			// names
+			&DNSContext{Configs: set.dns},
+			// the namespace's descriptor goes with the answer
+			&elements.SendFDServer{},
+		},
 	)
 	options := elements.ServerOptions{
 		Name:      role.Name,

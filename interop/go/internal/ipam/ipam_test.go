@@ -146,3 +146,33 @@ func TestParseGroups(t *testing.T) {
 		}
 	}
 }
+
+func TestStrict(t *testing.T) {
+	groups, err := ParseGroups("10.0.0.0/29")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := chain.New(append([]chain.Element{chain.NewBeginServer(t.Context())}, NewStrict(groups)...)...)
+	for _, step := range []struct {
+		what, id, dst, src string
+		want               string
+	}{
+		{"addresses of another endpoint are struck out", "a", "10.9.0.0/32", "10.9.0.1/32", "10.0.0.0/32 10.0.0.1/32"},
+		{"on a refresh the own come back", "a", "10.0.0.0/32", "10.0.0.1/32", "10.0.0.0/32 10.0.0.1/32"},
+		{"those of another connection too", "b", "10.0.0.0/32", "10.0.0.1/32", "10.0.0.2/32 10.0.0.3/32"},
+		{"free ones are kept", "c", "10.0.0.6/32", "10.0.0.7/32", "10.0.0.6/32 10.0.0.7/32"},
+	} {
+		ip := &connectioncontext.IPContext{
+			DstIpAddrs: []string{step.dst}, SrcIpAddrs: []string{step.src},
+			SrcRoutes: []*connectioncontext.Route{{Prefix: step.dst}},
+			DstRoutes: []*connectioncontext.Route{{Prefix: step.src}},
+		}
+		conn, err := handler.Request(t.Context(), request(step.id, ip))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if have := pair(conn.Context.IpContext); have != step.want {
+			t.Errorf("%s: have %s, want %s", step.what, have, step.want)
+		}
+	}
+}

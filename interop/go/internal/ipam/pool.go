@@ -61,6 +61,12 @@ func (p *pool) take(address netip.Addr, excluded []netip.Prefix) bool {
 	return true
 }
 
+func (p *pool) isFree(address netip.Addr) bool {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.prefix.Contains(address) && !p.taken[address]
+}
+
 func (p *pool) free(addresses ...netip.Addr) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
