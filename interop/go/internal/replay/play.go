@@ -138,7 +138,7 @@ func (p *player) step(ctx context.Context, at int, event recording.Event) error 
 	case looks(event.Method):
 		return p.learn(at, event)
 	case event.Kind == recording.Request:
-		p.expect(at, event)
+		p.expect(event)
 		return nil
 	case call == nil || call.heard == nil:
 		return nil
@@ -329,13 +329,11 @@ func (p *player) metadata(recorded map[string]any) metadata.MD {
 }
 
 // expect waits for a call of the program, and compares it.
-func (p *player) expect(at int, event recording.Event) {
+func (p *player) expect(event recording.Event) {
 	call := &playing{method: recording.FindMethod(event.Method)}
 	p.calls[event.Call] = call
-	wait := patience
-	if at > 0 {
-		wait += time.Duration(event.At-p.recording.Events[at-1].At) * time.Millisecond
-	}
+	// What a timer brings takes as long as it took.
+	wait := p.until(event) + patience
 	meant := p.allowed(difference{event: event, field: "call"})
 	if meant {
 		wait = optional
