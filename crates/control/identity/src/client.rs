@@ -17,7 +17,6 @@ use crate::{
     Bundles, Identity, IdentityPublisher, IdentitySource,
     address::AgentAddress,
     guard::{Backoff, TaskGuard},
-    identity::IdentityError,
     svid,
     workload::{X509SVIDRequest, X509SVIDResponse, client::SpiffeWorkloadAPIClient},
 };
@@ -131,7 +130,7 @@ impl Follower {
             let left = self.current.current().remaining(SystemTime::now());
             let overdue = (left * 3 / 4).max(PAUSE_MAX);
             let received = tokio::time::timeout(overdue, stream.message()).await;
-            let late = || Err(Status::deadline_exceeded("it sent no new SVID in time"));
+            let late = || Err(Status::unavailable("it sent no new SVID in time"));
             let message = match received.unwrap_or_else(|_| late()) {
                 Ok(Some(message)) => message,
                 Ok(None) => {
@@ -143,7 +142,7 @@ impl Follower {
             match identity(message) {
                 Ok(identity) => self.publish(identity),
                 // The old one is still good; the agent may send a better one.
-                Err(reason) => {
+                Err(Unusable::Expired(reason) | Unusable::Wrong(reason)) => {
                     tracing::error!(agent = %self.address, reason, "unusable SVID ignored")
                 }
             }
@@ -182,15 +181,7 @@ async fn open(
         let mut stream = answer
             .map_err(|status| agent_error(address, &status))?
             .into_inner();
-        let message = stream
-            .message()
-            .await
-            .map_err(|status| agent_error(address, &status))?;
-        let identity =
-            identity(message.unwrap_or_default()).map_err(|reason| WorkloadError::Svid {
-                address: address.clone(),
-                reason,
-            })?;
+        let identity = first(address, &mut stream).await?;
         Ok((stream, identity))
     };
     tokio::time::timeout(ATTEMPT, attempt)
@@ -203,8 +194,37 @@ async fn open(
         })
 }
 
+/// The first SVID of a stream. An agent that was away from its server hands out what has expired,
+/// and soon after what has not.
+async fn first(
+    address: &AgentAddress,
+    stream: &mut Streaming<X509SVIDResponse>,
+) -> Result<Arc<Identity>, WorkloadError> {
+    loop {
+        let message = stream
+            .message()
+            .await
+            .map_err(|status| agent_error(address, &status))?;
+        match identity(message.unwrap_or_default()) {
+            Ok(identity) => return Ok(identity),
+            Err(Unusable::Expired(reason)) => {
+                tracing::warn!(agent = %address, reason, "waiting for an SVID that is valid");
+            }
+            Err(Unusable::Wrong(reason)) => {
+                let address = address.clone();
+                return Err(WorkloadError::Svid { address, reason });
+            }
+        }
+    }
+}
+
 fn agent_error(address: &AgentAddress, status: &Status) -> WorkloadError {
-    let (address, reason) = (address.clone(), status.message().to_owned());
+    // What broke is below the layers that tell of it.
+    let broke = std::error::Error::source(status).map(root_cause);
+    let (address, reason) = (
+        address.clone(),
+        broke.unwrap_or_else(|| status.message().to_owned()),
+    );
     if status.code() == Code::PermissionDenied {
         let uid = rustix::process::geteuid().as_raw();
         return WorkloadError::Refused {
@@ -228,31 +248,55 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
+/// Why a response is no identity.
+enum Unusable {
+    /// It was one.
+    Expired(String),
+    /// It cannot be one.
+    Wrong(String),
+}
+
+impl<T: ToString> From<T> for Unusable {
+    fn from(reason: T) -> Self {
+        Self::Wrong(reason.to_string())
+    }
+}
+
 /// The identity in a response: the first SVID is the default one (SPIFFE Workload API, section
 /// 5.3).
-fn identity(message: X509SVIDResponse) -> Result<Arc<Identity>, String> {
-    let Some(svid) = message.svids.into_iter().next() else {
-        return Err("it contains no SVID".to_owned());
-    };
+fn identity(message: X509SVIDResponse) -> Result<Arc<Identity>, Unusable> {
+    let svid = message.svids.into_iter().next();
+    let svid = svid.ok_or("it contains no SVID")?;
     let mut bundles = Bundles::new();
     for (domain, der) in &message.federated_bundles {
-        let (domain, roots) = bundle(domain, der)?;
-        bundles.insert(domain, roots);
+        match bundle(domain, der) {
+            Ok((domain, roots)) => drop(bundles.insert(domain, roots)),
+            // Of somebody else's making: our own SVID is good without it.
+            Err(error) => tracing::error!(
+                domain,
+                error,
+                "a federated bundle is unusable: that domain is refused"
+            ),
+        }
     }
-    let chain = svid::split(&svid.x509_svid).map_err(|error| error.to_string())?;
-    let id: nsm_model::spiffe::SpiffeId = svid
-        .spiffe_id
-        .parse()
-        .map_err(|error: nsm_model::spiffe::SpiffeError| error.to_string())?;
+    let chain = svid::split(&svid.x509_svid)?;
+    let id: nsm_model::spiffe::SpiffeId = svid.spiffe_id.parse()?;
     let (domain, roots) = bundle(id.trust_domain().as_str(), &svid.bundle)?;
     bundles.insert(domain, roots);
-    let identity = Identity::new(chain, svid.x509_svid_key, bundles)
-        .map_err(|error: IdentityError| error.to_string())?;
+    let identity = Identity::new(chain, svid.x509_svid_key, bundles)?;
     if *identity.id() != id {
         return Err(format!(
             "it is said to be for {id}, its certificate for {}",
             identity.id()
-        ));
+        )
+        .into());
+    }
+    let (end, now) = (identity.not_after(), SystemTime::now());
+    if end <= now {
+        let end = humantime::format_rfc3339_seconds(end);
+        return Err(Unusable::Expired(format!(
+            "it expired at {end}; does the agent reach its server, and are the clocks right?"
+        )));
     }
     Ok(identity)
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says with a panic what failed")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 use nsm_identity::{
@@ -154,6 +157,45 @@ async fn the_first_svid_counts_and_bundles_are_updated() {
         changed.bundles()[&"theirs.org".parse().unwrap()],
         [theirs.certificate().clone()]
     );
+}
+
+/// What an agent that was away from its server hands out first is over; a federated bundle that is
+/// no bundle takes nothing else along.
+#[tokio::test]
+async fn what_has_expired_is_waited_out_and_a_broken_neighbour_is_left_out() {
+    let ours = Root::generate("ours.org".parse().unwrap()).unwrap();
+    let theirs = Root::generate("theirs.org".parse().unwrap()).unwrap();
+    let until = |seconds| SystemTime::now() + Duration::from_secs(seconds);
+    let message = |identity: &Identity| X509SVIDResponse {
+        svids: vec![svid(identity, &ours, "")],
+        federated_bundles: [
+            ("spiffe://broken.org".to_owned(), vec![1, 2]),
+            (
+                "spiffe://theirs.org".to_owned(),
+                theirs.certificate().to_vec(),
+            ),
+        ]
+        .into(),
+        ..Default::default()
+    };
+    let over = ours.issue_until(&id("a"), until(1)).unwrap();
+    while over.remaining(SystemTime::now()) > Duration::ZERO {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let good = ours.issue_until(&id("a"), until(60)).unwrap();
+    let (sender, receiver) = watch::channel(message(&over));
+    let (address, _tasks) = serve(receiver).await;
+    let address = format!("tcp://{address}");
+    let waits = Workload::connect(&address, Duration::from_secs(10));
+    let renews = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        sender.send_replace(message(&good));
+    };
+    let (workload, ()) = tokio::join!(waits, renews);
+    let current = workload.unwrap().source().current();
+    assert_eq!(current.chain(), good.chain());
+    let domains: Vec<_> = current.bundles().keys().map(ToString::to_string).collect();
+    assert_eq!(domains, ["ours.org", "theirs.org"]);
 }
 
 #[tokio::test]
