@@ -16,6 +16,7 @@
 mod common;
 mod corners;
 mod hostile;
+mod identity;
 mod matrix;
 mod peers;
 
@@ -54,9 +55,11 @@ fn main() -> ExitCode {
 fn jobs<'a>(peers: &'a peers::Peers) -> Vec<Job<'a>> {
     let cells = matrix::cells()
         .map(|cell| -> Job<'a> { Box::new(move |outcome: &Outcome| cell.run(outcome, peers)) });
-    let others: [Job<'a>; 2] = [
+    let others: [Job<'a>; 4] = [
+        Box::new(|outcome| identity::habits(outcome, peers)),
         Box::new(|outcome| corners::run(outcome, peers)),
         Box::new(|outcome| hostile::run(outcome, peers)),
+        Box::new(|outcome| identity::ours(outcome, peers)),
     ];
     others.into_iter().chain(cells).collect()
 }
