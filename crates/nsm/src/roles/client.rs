@@ -1,6 +1,6 @@
 //! `nsm client` and `nsm init`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     begin::Beginning,
-    roles::{MANAGER_SOCKET, forwarder::own_namespace},
+    roles::{MANAGER_SOCKET, forwarder::own_namespace, place::Place},
     shutdown,
     station::{Common, Station, address, seconds, written_address},
 };
@@ -37,15 +37,9 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_REQUEST_TIMEOUT", default_value = "15s", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     request_timeout: Duration,
-    /// The label nodeName
-    #[arg(long, env = "NODE_NAME")]
-    node_name: Option<String>,
-    /// The label podName
-    #[arg(long, env = "POD_NAME")]
-    pod_name: Option<String>,
-    /// The label clusterName
-    #[arg(long, env = "CLUSTER_NAME")]
-    cluster_name: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    place: Place,
 }
 
 impl Settings {
@@ -90,7 +84,7 @@ async fn prepare(role: &str, settings: &Settings) -> anyhow::Result<Prepared> {
         table: station.table(),
         tasks: station.tasks.clone(),
     };
-    let client = Client::new(&parts, info(settings), settings.request_timeout);
+    let client = Client::new(&parts, settings.place.labels(), settings.request_timeout);
     Ok(Prepared {
         station,
         client,
@@ -112,17 +106,6 @@ fn orders(settings: &Settings) -> anyhow::Result<Vec<Order>> {
         }
     };
     Ok(urls.into_iter().enumerate().map(order).collect())
-}
-
-fn info(settings: &Settings) -> BTreeMap<String, String> {
-    [
-        ("nodeName", &settings.node_name),
-        ("podName", &settings.pod_name),
-        ("clusterName", &settings.cluster_name),
-    ]
-    .into_iter()
-    .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)))
-    .collect()
 }
 
 /// Connects to all at once, and keeps them until it is told to end.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     begin::Beginning,
     config::{labels, written_labels},
-    roles::{MANAGER_SOCKET, forwarder::own_namespace, registration},
+    roles::{MANAGER_SOCKET, forwarder::own_namespace, place::Place, registration},
     sockets::Sockets,
     station::{Common, Station, address, written_address},
 };
@@ -85,6 +85,9 @@ pub(crate) struct Settings {
     /// In the middle: what passes, YAML (`default: deny`, `rules: [...]`)
     #[arg(long, env = "NSM_FILTER", requires = "passthrough")]
     filter: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    place: Place,
 }
 
 impl Settings {
@@ -161,7 +164,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         &settings.name,
         &own.to_string(),
         &settings.service_names,
-        &own_labels,
+        &settings.place.added_to(&own_labels),
     );
     let registration = registration::keep(&station, manager, services(&settings), record);
     station

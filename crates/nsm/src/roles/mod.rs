@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod endpoint;
 pub(crate) mod forwarder;
 pub(crate) mod manager;
+mod place;
 pub(crate) mod registration;
 pub(crate) mod registry;
 
