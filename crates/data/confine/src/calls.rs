@@ -4,6 +4,9 @@
 //! another process's memory, mounting, new namespaces of any kind but the forwarder's network
 //! ones, kernel modules, keys, BPF, performance counters, io_uring, userfaultfd, changing user or
 //! group, the clock, and everything newer than this list.
+//!
+//! Something new answers ENOSYS here and works with `NSM_SECCOMP=off`? Then `strace` names the call,
+//! and it gets a line here if the role is to have it.
 
 use libc::c_long;
 use seccompiler::{

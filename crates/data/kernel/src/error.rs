@@ -49,7 +49,7 @@ impl KernelError {
 fn hint(errno: i32) -> &'static str {
     match errno {
         libc::EPERM | libc::EACCES => {
-            "needs CAP_NET_ADMIN in this network namespace, and CAP_SYS_ADMIN to enter it: run the forwarder as root or grant both"
+            "needs CAP_NET_ADMIN in this network namespace, CAP_SYS_ADMIN to enter it and CAP_NET_BROADCAST to hear of others: run the forwarder as root or grant these"
         }
         libc::EROFS => {
             "/proc/sys is mounted read-only here: run the forwarder with a writable /proc/sys"
