@@ -16,6 +16,7 @@ use nsm_model::{
     nsurl::NsUrl,
     url::{EndpointUrl, InodeUrl},
 };
+use nsm_policy::roles::RoleSource;
 use nsm_rpc::{Pool, TokenSource, Transport, monitor};
 use nsm_sdk::{Client, Namespace, Order, Parts, Session};
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,7 @@ impl Bench {
             tokens: Arc::new(tokens.clone()),
             transport: Arc::new(Transport::new(pool, tokens)),
             manager: Target::Url(manager),
+            roles: RoleSource::standard(&workload.source().current().id().trust_domain()),
             namespace: Namespace {
                 inode,
                 descriptor: Arc::new(descriptor.into()),

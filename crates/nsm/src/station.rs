@@ -1,13 +1,21 @@
 //! What every role stands on: an identity, a pool, tokens, a table, an owner of tasks.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
-use nsm_chain::{Tasks, elements::Table};
+use nsm_chain::{Expected, Tasks, elements::Table};
 use nsm_confine::Profile;
 use nsm_identity::{IdentitySource, client::Workload};
-use nsm_model::{ids::Secret, spiffe::SpiffeId, url::EndpointUrl};
+use nsm_model::{ids::Secret, spiffe::TrustDomain, url::EndpointUrl};
+use nsm_policy::{
+    denial::Counts,
+    roles::{Role, RoleSource},
+};
 use nsm_rpc::{Listener, Pool, Server, TokenSource, Transport, monitor};
 use nsm_sdk::Registration;
 use serde::Serialize;
@@ -20,6 +28,11 @@ use crate::{
 
 /// How long tasks may take to end with their role.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a roles file is looked at.
+const ROLES_EVERY: Duration = Duration::from_secs(2);
+/// How often what was denied is summed up, where there was something.
+const DENIALS_EVERY: Duration = Duration::from_secs(60);
 
 /// Settings of every role.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -58,6 +71,9 @@ pub(crate) struct Common {
     /// Allow only the system calls that a role needs; `off` is for debugging
     #[arg(long, env = "NSM_SECCOMP", value_enum, default_value = "on")]
     pub(crate) seccomp: Filter,
+    /// Who may be what: YAML file of SPIFFE ID patterns, read again when it changes
+    #[arg(long, env = "NSM_ROLES")]
+    pub(crate) roles: Option<PathBuf>,
 }
 
 impl Common {
@@ -92,10 +108,10 @@ pub(crate) struct Station {
     pub(crate) secret: Secret,
     pub(crate) tokens: TokenSource,
     pub(crate) transport: Transport,
-    pub(crate) pool: Pool,
     pub(crate) table: monitor::Connections,
     pub(crate) tasks: Tasks,
     pub(crate) source: IdentitySource,
+    pub(crate) roles: RoleSource,
     _workload: Workload,
 }
 
@@ -122,12 +138,17 @@ impl Station {
         let tasks = Tasks::new();
         let tokens = TokenSource::with_lifetime(source.clone(), common.max_token_lifetime);
         let pool = Pool::new(source.clone(), tasks.clone());
+        let roles = roles(
+            common.roles.as_deref(),
+            &source.current().id().trust_domain(),
+        )?;
+        tasks.spawn(follow(roles.clone()));
+        tasks.spawn(sum_up());
         Ok(Self {
             secret: secret::secret(common.state_dir.as_deref(), name)?,
-            transport: Transport::new(pool.clone(), tokens.clone())
-                .with_dial_timeout(common.dial_timeout),
+            transport: Transport::new(pool, tokens.clone()).with_dial_timeout(common.dial_timeout),
             tokens,
-            pool,
+            roles,
             table: monitor::Connections::new(),
             tasks,
             source,
@@ -140,26 +161,19 @@ impl Station {
         Arc::new(self.table.clone())
     }
 
-    /// Whether a SPIFFE ID of our own trust domain holds a role, by the paths that may.
-    pub(crate) fn holds(&self, paths: &[String]) -> Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync> {
-        let (own, paths) = (self.source.current().id().trust_domain(), paths.to_vec());
-        Arc::new(move |id| {
-            let held = |path: &String| {
-                let rest = id.path().strip_prefix(path.as_str());
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '/']))
-            };
-            id.member_of(&own) && paths.iter().any(held)
-        })
+    /// The way to peers that hold this role: nothing is sent to anybody else.
+    pub(crate) fn to(&self, wanted: &'static [Role]) -> Transport {
+        let expected = Expected::role(&self.roles, wanted);
+        self.transport.clone().expecting(expected)
     }
 
-    /// A server that shows its connections to whoever made them, to the hops that carry them, and
-    /// to operators.
+    /// A server that shows its connections to whoever made them, to the hop that brought them
+    /// here, and to operators.
     pub(crate) fn server(&self) -> Server {
-        let own = self.source.current().id().clone();
-        Server::new().monitor(monitor::Service::new(
-            self.table.clone(),
-            move |caller, connection| visible(&own, caller, connection),
-        ))
+        let roles = self.roles.clone();
+        Server::new().monitor(monitor::Service::new(self.table.clone(), move |caller| {
+            roles.current().holds(Role::Operator, caller)
+        }))
     }
 
     /// Serves until the process is told to end, then lets what runs finish.
@@ -205,29 +219,39 @@ impl Station {
     }
 }
 
-/// The path below which operators' SPIFFE IDs are: they see every connection.
-pub(crate) const OPERATORS: &str = "/operator";
-
-/// Whether a path is this one, or lies below it.
-fn below(path: &str, parent: &str) -> bool {
-    path.strip_prefix(parent)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// The roles in force: a file's, or the standard ones.
+pub(crate) fn roles(file: Option<&Path>, own: &TrustDomain) -> anyhow::Result<RoleSource> {
+    match file {
+        Some(path) => RoleSource::file(path, own).context("--roles"),
+        None => Ok(RoleSource::standard(own)),
+    }
 }
 
-/// Who may see a connection: an operator of our trust domain, and every hop of its path.
-fn visible(
-    own: &SpiffeId,
-    caller: &SpiffeId,
-    connection: &nsm_api::connection::Connection,
-) -> bool {
-    if caller.member_of(&own.trust_domain()) && below(caller.path(), OPERATORS) {
-        return true;
+/// Reads the roles file again when it has changed.
+async fn follow(roles: RoleSource) {
+    while roles.follows_a_file() {
+        tokio::time::sleep(ROLES_EVERY).await;
+        match roles.refresh() {
+            Ok(true) => tracing::info!("the roles file has changed: its roles are in force"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the changed roles file is refused: the roles before stay in force");
+            }
+        }
     }
-    connection.path.path_segments.iter().any(|segment| {
-        nsm_identity::token::decode_unverified(&segment.token).is_ok_and(|claims| {
-            claims.sub == caller.as_str() || claims.aud.iter().any(|aud| aud == caller.as_str())
-        })
-    })
+}
+
+/// Sums up what was denied, for whoever counts rather than reads.
+async fn sum_up() {
+    let mut told = Counts::default();
+    loop {
+        tokio::time::sleep(DENIALS_EVERY).await;
+        let now = Counts::now();
+        if now != told {
+            now.log();
+            told = now;
+        }
+    }
 }
 
 /// Reads addresses: `unix:///path`, `tcp://host:port`; `tcp://:port` listens on every address.

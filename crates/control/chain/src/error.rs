@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use nsm_policy::denial::Denial;
+
 /// The gRPC status codes that a role answers with (gRPC specification, status codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
@@ -87,6 +89,13 @@ impl Error {
             blame,
             message: message.into(),
         }
+    }
+
+    /// Tells of a denial: its line and its count are made here, and it is what the caller gets.
+    #[must_use]
+    pub fn denied(denial: &Denial) -> Self {
+        denial.tell();
+        Self::new(Code::PermissionDenied, denial.why.clone())
     }
 
     /// A failure of the node's kernel.

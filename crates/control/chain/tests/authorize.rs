@@ -163,13 +163,13 @@ async fn who_cannot_prove_itself_may_not() {
 async fn what_has_expired_may_be_closed_only() {
     check(
         |row| row.tokens[0] = row.expired("client", "manager"),
-        &expect!["PermissionDenied: token of path segment client: the token of \"spiffe://nsm.test/client\" expired at 2023-11-14T22:13:15Z; refresh it, or set the clocks of both sides"],
+        &expect!["PermissionDenied: token of path segment client: the token of \"spiffe://nsm.test/client\" expired at 2023-11-14T22:13:15Z, 5s ago; refresh it, or set the clocks of both sides"],
         &expect!["ok"],
     )
     .await;
     check(
         |row| row.tokens[1] = row.expired("manager", "own"),
-        &expect!["PermissionDenied: token of path segment manager: the token of \"spiffe://nsm.test/manager\" expired at 2023-11-14T22:13:15Z; refresh it, or set the clocks of both sides"],
+        &expect!["PermissionDenied: token of path segment manager: the token of \"spiffe://nsm.test/manager\" expired at 2023-11-14T22:13:15Z, 5s ago; refresh it, or set the clocks of both sides"],
         &expect!["ok"],
     )
     .await;

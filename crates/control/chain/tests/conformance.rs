@@ -22,7 +22,7 @@ use nsm_model::{
 };
 use nsm_test_support::{
     Clock, Keys, LIFE, Pipe, Watched, Wire, caller, full_endpoint, full_request, full_service, jwt,
-    namespace, spiffe,
+    namespace, roles, spiffe,
 };
 use tokio::time::Instant;
 
@@ -189,6 +189,7 @@ async fn elements_of_connections() {
             "far",
             Secret::new([1; 32]),
             w.keys.own_id(),
+            roles(),
         ))]
     };
     let mut second = request();

@@ -6,11 +6,13 @@ use nsm_chain::{
     Chain, Connections, Directory, Tasks, Tokens, Transport,
     begin::Begin,
     elements::{
-        Authorize, Connect, Monitor, RecvFd, Relay, Table, Timeout, UpdatePath, UpdateToken,
+        Authorize, Connect, Monitor, Neighbour, RecvFd, Relay, Table, Timeout, UpdatePath,
+        UpdateToken,
     },
     follow::Follower,
 };
 use nsm_model::ids::Secret;
+use nsm_policy::roles::{Place, RoleSource};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -47,6 +49,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// Makes interfaces.
     pub kernel: Arc<dyn Kernel>,
+    /// The roles in force.
+    pub roles: RoleSource,
     /// What watchers see.
     pub table: Arc<dyn Table>,
     /// Owns what runs in the background.
@@ -127,6 +131,7 @@ fn list(
         transport,
         directory,
         kernel,
+        roles,
         table,
         tasks,
     } = parts.clone();
@@ -144,11 +149,22 @@ fn list(
     };
     Chain::new(vec![
         // Whose connection it is, by an id that only we could have given.
-        Box::new(UpdatePath::new(&config.name, secret, tokens.own_id())),
+        Box::new(UpdatePath::new(
+            &config.name,
+            secret,
+            tokens.own_id(),
+            roles.clone(),
+        )),
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens.clone())),
+        // Managers alone; and nobody names what is another's.
+        Box::new(Neighbour::new(
+            Place::Forwarder,
+            roles.clone(),
+            Arc::clone(&table),
+        )),
         // One at a time for each connection.
         Box::new(Begin::new(tasks.clone())),
         // What is not refreshed ends.
@@ -168,7 +184,7 @@ fn list(
         // On the way back: both sides become interfaces.
         Box::new(Xconnect::new(kernel, vnis.clone(), lives.clone())),
         // The candidates in turn.
-        Box::new(RoundRobin::new(directory)),
+        Box::new(RoundRobin::new(directory, roles)),
         // What the next hop is offered.
         Box::new(MechanismTranslation::new(policy)),
         // There.

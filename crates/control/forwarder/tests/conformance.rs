@@ -30,7 +30,7 @@ use nsm_model::{
 use nsm_plan::{Changes, Plan};
 use nsm_test_support::{
     Book, Clock, Keys, LIFE, Pipe, SHARED, Stands, Watched, Wire, caller, endpoint, full_request,
-    jwt, misplaced, namespace, service, spiffe,
+    jwt, misplaced, namespace, roles, service, spiffe,
 };
 use tokio::time::Instant;
 
@@ -211,7 +211,7 @@ async fn every_element_conforms() {
         Chain::new(vec![
             Box::new(Discover::new(world.book.clone(), world.keys.clone()))
                 as Box<dyn Element<Connections>>,
-            Box::new(RoundRobin::new(world.book.clone())),
+            Box::new(RoundRobin::new(world.book.clone(), roles())),
             last,
         ])
     };
@@ -351,11 +351,12 @@ async fn the_list_stands_in_order() {
         transport: Wire::default().transport(world.keys.clone()),
         directory: world.book.clone(),
         kernel: world.kernel.clone(),
+        roles: roles(),
         table: Arc::new(Watched::default()),
         tasks: world.tasks.clone(),
     };
     let names = Forwarder::new(&config, &parts).chain.names();
-    expect!["updatepath updatetoken authorize begin timeout monitor recvfd discover mechanisms xconnect roundrobin mechanismtranslation connect"]
+    expect!["updatepath updatetoken authorize neighbour begin timeout monitor recvfd discover mechanisms xconnect roundrobin mechanismtranslation connect"]
         .assert_eq(&names.join(" "));
     assert_eq!(misplaced(&names, SHARED), [""; 0]);
     assert_eq!(misplaced(&names, OWN), [""; 0]);

@@ -60,13 +60,15 @@ pub enum TokenError {
     },
     /// Out of date.
     #[error(
-        "the token of {subject:?} expired at {at}; refresh it, or set the clocks of both sides"
+        "the token of {subject:?} expired at {at}, {ago} ago; refresh it, or set the clocks of both sides"
     )]
     Expired {
         /// Whose token.
         subject: String,
         /// RFC 3339.
         at: String,
+        /// For people, in whole seconds.
+        ago: String,
     },
     /// The signing key.
     #[error("not an EC P-256 key in PKCS#8: {0}")]
@@ -96,12 +98,14 @@ impl Claims {
 
     /// Refuses a token that is out of date at `now`.
     pub fn check_expiry(&self, now: SystemTime) -> Result<(), TokenError> {
-        if now < self.expires() {
+        let Ok(ago) = now.duration_since(self.expires()) else {
             return Ok(());
-        }
+        };
+        let ago = Duration::from_secs(ago.as_secs());
         Err(TokenError::Expired {
             subject: self.sub.clone(),
             at: humantime::format_rfc3339_seconds(self.expires()).to_string(),
+            ago: humantime::format_duration(ago).to_string(),
         })
     }
 }

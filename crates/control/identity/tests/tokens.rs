@@ -124,6 +124,24 @@ fn forged_tokens_are_refused_with_a_clear_word() {
         ),
         (
             es256,
+            r#"{"sub":"a","aud":["b"]}"#,
+            signature,
+            "missing field `exp`",
+        ),
+        (
+            r#"{"alg":"PS256"}"#,
+            claims,
+            signature,
+            "algorithm is \"PS256\"",
+        ),
+        (
+            r#"{"alg":"HS256"}"#,
+            claims,
+            signature,
+            "algorithm is \"HS256\"",
+        ),
+        (
+            es256,
             r#"{"aud":["b"],"exp":9}"#,
             signature,
             "missing field `sub`",

@@ -3,16 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use nsm_chain::{
-    Chain, Connections, Directory, Element, Endpoints, Services, Target, Tasks, Tokens, Transport,
+    Chain, Connections, Directory, Element, Endpoints, Expected, Services, Target, Tasks, Tokens,
+    Transport,
     begin::Begin,
     elements::{
-        Authorize, ClientInfo, Connect, Monitor, RecvFd, Relay, Table, Timeout, UpdatePath,
-        UpdateToken,
+        Authorize, ClientInfo, Connect, Monitor, Neighbour, RecvFd, Relay, Table, Timeout,
+        UpdatePath, UpdateToken,
     },
     follow::Follower,
 };
 use nsm_model::ids::Secret;
-use nsm_registry::{chain, mirror::Mirror};
+use nsm_policy::roles::{Place, Role};
+use nsm_registry::{
+    chain::{self, Relays},
+    mirror::Mirror,
+};
 
 use crate::{
     Finder, Locals, View,
@@ -26,7 +31,7 @@ pub struct Config {
     pub name: String,
     /// How other managers reach it: what its endpoints are registered with.
     pub url: String,
-    /// What forwarders register under, and who may.
+    /// What forwarders register under, and the roles in force.
     pub forwarders: Forwarders,
     /// Labels that say where this node is (`nodeName`, `clusterName`).
     pub info: BTreeMap<String, String>,
@@ -84,10 +89,12 @@ impl Manager {
             table: parts.table.clone(),
             tasks: parts.tasks.clone(),
         };
-        let registry = ToRegistry::new(parts.transport.clone(), parts.registry.clone());
+        let registry = Expected::role(&config.forwarders.roles, &[Role::Registry]);
+        let way = parts.transport.clone().expecting(registry);
+        let registry = ToRegistry::new(way, parts.registry.clone());
         Self {
             connections: connections(config, &seams),
-            services: services(&seams, Box::new(registry.clone())),
+            services: services(config, &seams, Box::new(registry.clone())),
             endpoints: endpoints(config, &seams, locals, Box::new(registry)),
             finder: Finder(view),
         }
@@ -128,15 +135,24 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         table,
         tasks,
     } = seams.clone();
+    let roles = config.forwarders.roles.clone();
+    let forwarder = Expected::role(&roles, &[Role::Forwarder]);
     let relay = Arc::new(Relay(Arc::clone(&table)));
     let follower = Follower::new(&config.name, Arc::clone(&transport), tasks.clone(), relay);
     Chain::new(vec![
         // Whose connection it is, by an id that only we could have given.
-        Box::new(UpdatePath::new(&config.name, secret, tokens.own_id())),
+        Box::new(UpdatePath::new(
+            &config.name,
+            secret,
+            tokens.own_id(),
+            roles.clone(),
+        )),
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens.clone())),
+        // A client of its own, a hop's by role; and nobody names what is another's.
+        Box::new(Neighbour::new(Place::Manager, roles, Arc::clone(&table))),
         // One at a time for each connection.
         Box::new(Begin::new(tasks.clone())),
         // What is not refreshed ends.
@@ -151,6 +167,7 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         Box::new(DiscoverForwarder::new(
             directory,
             &config.forwarders.service,
+            forwarder,
         )),
         // There.
         Box::new(Connect::new(transport, tasks)),
@@ -159,8 +176,13 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
 
 /// Registrations of services, in request order; `registry` is the last element.
 #[must_use]
-pub fn services(seams: &Seams, registry: Box<dyn Element<Services>>) -> Chain<Services> {
+pub fn services(
+    config: &Config,
+    seams: &Seams,
+    registry: Box<dyn Element<Services>>,
+) -> Chain<Services> {
     let tokens = seams.tokens.clone();
+    let roles = config.forwarders.roles.clone();
     Chain::new(vec![
         // Who registers: its segment and ours.
         Box::new(chain::UpdatePath::new(tokens.clone())),
@@ -168,8 +190,8 @@ pub fn services(seams: &Seams, registry: Box<dyn Element<Services>>) -> Chain<Se
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens)),
-        // A workload registers for itself alone.
-        Box::new(chain::Relay::new(Arc::new(|_| false))),
+        // A workload registers for itself alone, and what it may.
+        Box::new(chain::Relay::new(roles, Relays::Nobody)),
         // There.
         registry,
     ])
@@ -184,6 +206,7 @@ pub fn endpoints(
     registry: Box<dyn Element<Endpoints>>,
 ) -> Chain<Endpoints> {
     let Seams { tokens, tasks, .. } = seams.clone();
+    let roles = config.forwarders.roles.clone();
     Chain::new(vec![
         // Who registers: its segment and ours.
         Box::new(chain::UpdatePath::new(tokens.clone())),
@@ -191,8 +214,8 @@ pub fn endpoints(
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens.clone())),
-        // A workload registers for itself alone.
-        Box::new(chain::Relay::new(Arc::new(|_| false))),
+        // A workload registers for itself alone, and what it may.
+        Box::new(chain::Relay::new(roles, Relays::Nobody)),
         // One at a time for each name.
         Box::new(Begin::new(tasks.clone())),
         // What is not registered again is not local for ever.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use expect_test::expect;
 use nsm_chain::{
-    Call, Chain, Code, Connections, Element, Endpoints, Error, Tasks, Tokens as _,
+    Call, Chain, Code, Connections, Element, Endpoints, Error, Expected, Tasks, Tokens as _,
     begin::Begin,
     kit::{self, Probe},
 };
@@ -15,9 +15,10 @@ use nsm_manager::{
     endpoints, services,
 };
 use nsm_model::ids::Secret;
+use nsm_policy::roles::Role;
 use nsm_test_support::{
     Book, Clock, Keys, LIFE, Pipe, SHARED, Stands, Watched, Wire, caller, endpoint, full_endpoint,
-    full_request, jwt, misplaced, namespace, service, spiffe,
+    full_request, jwt, misplaced, namespace, roles, service, spiffe,
 };
 use tokio::time::Instant;
 
@@ -50,7 +51,7 @@ fn book() -> Arc<Book> {
 #[tokio::test(start_paused = true)]
 async fn discoverforwarder_conforms() {
     let list = |last: Box<dyn Element<Connections>>| {
-        let discover = DiscoverForwarder::new(book(), "forwarder");
+        let discover = DiscoverForwarder::new(book(), "forwarder", forwarder());
         Chain::new(vec![
             Box::new(discover) as Box<dyn Element<Connections>>,
             last,
@@ -73,7 +74,7 @@ async fn registration_elements_conform() {
             Box::new(LocalBypass::new(
                 Arc::new(Locals::default()),
                 URL,
-                anybody(),
+                by_role(),
             )),
             last,
         ])
@@ -114,7 +115,7 @@ async fn an_endpoint_is_local_from_its_registration_until_its_owner_takes_it_bac
     for (closer, code, stays) in table {
         let locals = Arc::new(Locals::default());
         let list = |last: Box<dyn Element<Endpoints>>| {
-            let bypass = LocalBypass::new(Arc::clone(&locals), URL, anybody());
+            let bypass = LocalBypass::new(Arc::clone(&locals), URL, by_role());
             Chain::new(vec![Box::new(bypass) as Box<dyn Element<Endpoints>>, last])
         };
         let refusing = list(Box::new(Probe::failing(Error::new(code, "told to refuse"))));
@@ -143,17 +144,13 @@ async fn an_endpoint_is_local_from_its_registration_until_its_owner_takes_it_bac
 
 #[tokio::test(start_paused = true)]
 async fn only_forwarders_register_as_forwarders() {
-    let forwarders = nsm_manager::elements::Forwarders {
-        may: Arc::new(|id| id.path() == "/forwarder"),
-        ..anybody()
-    };
     for (caller, service, allowed) in [
         ("forwarder", "forwarder", true),
         ("thief", "forwarder", false),
         ("thief", "svc", true),
     ] {
         let locals = Arc::new(Locals::default());
-        let bypass = LocalBypass::new(Arc::clone(&locals), URL, forwarders.clone());
+        let bypass = LocalBypass::new(Arc::clone(&locals), URL, by_role());
         let chain = Chain::new(vec![Box::new(bypass) as Box<dyn Element<Endpoints>>]);
         let mut record = full_endpoint("nse");
         record.network_service_names = vec![service.to_owned()];
@@ -169,6 +166,10 @@ async fn only_forwarders_register_as_forwarders() {
             assert!(error.message.contains("thief"), "{error}");
         }
     }
+}
+
+fn forwarder() -> Expected {
+    Expected::role(&roles(), &[Role::Forwarder])
 }
 
 /// What the manager's own elements' pages say.
@@ -212,13 +213,13 @@ async fn the_lists_stand_in_order() {
     let config = Config {
         name: "own".to_owned(),
         url: URL.to_owned(),
-        forwarders: anybody(),
+        forwarders: by_role(),
         info: Default::default(),
     };
     let connections = connections(&config, &seams).names();
-    expect!["updatepath updatetoken authorize begin timeout monitor clientinfo recvfd discoverforwarder connect"]
+    expect!["updatepath updatetoken authorize neighbour begin timeout monitor clientinfo recvfd discoverforwarder connect"]
         .assert_eq(&connections.join(" "));
-    let services = services(&seams, Box::new(Last)).names();
+    let services = services(&config, &seams, Box::new(Last)).names();
     expect!["updatepath updatetoken authorize relay connect"].assert_eq(&services.join(" "));
     let endpoints = endpoints(&config, &seams, Arc::default(), Box::new(Last)).names();
     expect![
@@ -231,10 +232,10 @@ async fn the_lists_stand_in_order() {
     }
 }
 
-/// Forwarders by any identity.
-fn anybody() -> nsm_manager::elements::Forwarders {
+/// Forwarders by their standard names.
+fn by_role() -> nsm_manager::elements::Forwarders {
     nsm_manager::elements::Forwarders {
         service: "forwarder".to_owned(),
-        may: Arc::new(|_| true),
+        roles: roles(),
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! - [`standard`]: the seven policies of the Go implementation as functions of a path, a peer's
 //!   certificate and a time.
+//! - [`roles`]: who is what by SPIFFE ID, and who may call whom.
+//! - [`denial`]: what is written and counted of every denial.
 //!
 //! Nothing here knows gRPC or a chain: `nsm-chain`'s elements and the registry ask, and answer the
 //! caller.
 
 #![forbid(unsafe_code)]
 
+pub mod denial;
+pub mod roles;
 pub mod standard;

@@ -10,7 +10,7 @@ use nsm_chain::{
     begin::Begin,
     elements::{Authorize, UpdateToken},
 };
-use nsm_model::spiffe::SpiffeId;
+use nsm_policy::roles::RoleSource;
 
 use crate::Registry;
 
@@ -23,7 +23,7 @@ mod updatepath;
 
 pub use expire::Expire;
 pub use memory::Memory;
-pub use relay::Relay;
+pub use relay::{Asker, Relay, Relays};
 pub use setpayload::{DEFAULT_PAYLOAD, SetPayload};
 pub use setregistrationtime::SetRegistrationTime;
 pub use updatepath::{Hops, UpdatePath};
@@ -31,9 +31,6 @@ pub use updatepath::{Hops, UpdatePath};
 /// How long an endpoint lives that is not registered again: upstream's default. Its clients
 /// refresh after two thirds of it.
 pub const LIFETIME: Duration = Duration::from_secs(60);
-
-/// Who may register for others: a manager for its endpoints.
-pub type MayRelay = Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>;
 
 /// What the lists are made of.
 #[derive(Clone)]
@@ -46,8 +43,8 @@ pub struct Parts {
     pub tasks: Tasks,
     /// The longest life of an endpoint between two registrations.
     pub lifetime: Duration,
-    /// Who may register for others.
-    pub may_relay: MayRelay,
+    /// Who may register what, and for others.
+    pub roles: RoleSource,
 }
 
 impl std::fmt::Debug for Parts {
@@ -70,8 +67,8 @@ pub fn services(parts: &Parts) -> Chain<Services> {
         Box::new(UpdateToken::new(Arc::clone(&parts.tokens))),
         // Nothing below sees a caller that did not prove the path.
         Box::new(Authorize::new(Arc::clone(&parts.tokens))),
-        // Nor one that speaks for others without being a manager.
-        Box::new(Relay::new(Arc::clone(&parts.may_relay))),
+        // Nor one that speaks for others without being a manager, or may not offer it.
+        Box::new(Relay::new(parts.roles.clone(), Relays::Managers)),
         // Before the rules compare payloads.
         Box::new(SetPayload::new(parts.registry.clone())),
         // Rules, store, index.
@@ -87,7 +84,7 @@ pub fn endpoints(parts: &Parts) -> Chain<Endpoints> {
         Box::new(UpdatePath::new(Arc::clone(&parts.tokens))),
         Box::new(UpdateToken::new(Arc::clone(&parts.tokens))),
         Box::new(Authorize::new(Arc::clone(&parts.tokens))),
-        Box::new(Relay::new(Arc::clone(&parts.may_relay))),
+        Box::new(Relay::new(parts.roles.clone(), Relays::Managers)),
         // One at a time for each name; below it a name's timers live.
         Box::new(Begin::new(parts.tasks.clone())),
         // Before the record is stored, which it completes.

@@ -6,6 +6,11 @@ use buffa::Message;
 use buffa_types::google::protobuf::Timestamp;
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
 use nsm_chain::{Code, Endpoints, Error, Kind, Services};
+use nsm_model::spiffe::SpiffeId;
+use nsm_policy::{
+    denial::Denial,
+    roles::{self, Roles},
+};
 
 use crate::registry::{Verdict, Views, rules};
 use crate::watch::View;
@@ -75,6 +80,12 @@ pub trait Record: Kind<Item: Message + PartialEq> {
     /// # Errors
     /// `PermissionDenied` and `FailedPrecondition`.
     fn decide(current: &Self::Item, new: &Self::Item) -> Result<Verdict, Error>;
+
+    /// Whether its maker may register it, by the roles in force.
+    ///
+    /// # Errors
+    /// The denial: nobody has been told of it yet.
+    fn offered(roles: &Roles, maker: &SpiffeId, item: &Self::Item) -> Result<(), Denial>;
 
     /// Its part of a registry.
     #[doc(hidden)]
@@ -167,6 +178,10 @@ impl Record for Services {
         rules::service(current, new)
     }
 
+    fn offered(roles: &Roles, maker: &SpiffeId, item: &NetworkService) -> Result<(), Denial> {
+        roles::registers_service(roles, maker, &item.name)
+    }
+
     fn view(views: &Views) -> &std::sync::Arc<View<Self>> {
         &views.services
     }
@@ -246,6 +261,14 @@ impl Record for Endpoints {
         new: &NetworkServiceEndpoint,
     ) -> Result<Verdict, Error> {
         rules::endpoint(current, new)
+    }
+
+    fn offered(
+        roles: &Roles,
+        maker: &SpiffeId,
+        item: &NetworkServiceEndpoint,
+    ) -> Result<(), Denial> {
+        roles::registers(roles, maker, &item.name, &item.network_service_names)
     }
 
     fn view(views: &Views) -> &std::sync::Arc<View<Self>> {

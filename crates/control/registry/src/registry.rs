@@ -201,6 +201,14 @@ impl Registry {
         self.end::<R>(R::id(record), may).await
     }
 
+    /// Ends a record, whoever it belongs to: an operator's.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn unregister_any<R: Record>(&self, name: &str) -> Result<(), Error> {
+        self.end::<R>(name, |_| Ok(true)).await
+    }
+
     /// Ends a record whose time has come; one that was renewed stays.
     ///
     /// # Errors

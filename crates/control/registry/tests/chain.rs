@@ -15,6 +15,7 @@ use nsm_api::{
 };
 use nsm_chain::{Call, Caller, Chain, Code, Endpoints, Error, Services, Tasks};
 use nsm_identity::token::decode_unverified;
+use nsm_policy::roles::RoleSource;
 use nsm_registry::{
     Clock as _, Registry,
     chain::{LIFETIME, Parts, endpoints, services},
@@ -41,7 +42,7 @@ async fn role() -> Role {
         tokens: Arc::new(Fake(clock.clone())),
         tasks: tasks.clone(),
         lifetime: LIFETIME,
-        may_relay: Arc::new(|id| id.path().starts_with("/manager/")),
+        roles: RoleSource::standard(&"nsm".parse().unwrap()),
     };
     Role {
         services: services(&parts),

@@ -8,9 +8,13 @@ use nsm_api::{
     connection::Path,
     registry::{NetworkService, NetworkServiceEndpoint},
 };
-use nsm_chain::{Code, Error, Tasks};
+use nsm_chain::{Code, Error, Expected, Target, Tasks};
 use nsm_identity::{IdentitySource, ca::Root};
 use nsm_model::url::EndpointUrl;
+use nsm_policy::{
+    denial::{Denial, Kind},
+    roles::RoleSource,
+};
 use nsm_registry::{
     Config, Registry, SystemClock,
     chain::{LIFETIME, Parts},
@@ -18,7 +22,7 @@ use nsm_registry::{
     serve::serve,
     store::memory::MemoryStore,
 };
-use nsm_rpc::{Listener, Pool, Server, TokenSource, client};
+use nsm_rpc::{Listener, Pool, Server, TokenSource, Transport, client};
 use tokio::time::Instant;
 
 const DOMAIN: &str = "nsm.test";
@@ -50,7 +54,7 @@ async fn start(root: &Root, tasks: &Tasks) -> EndpointUrl {
         tokens: Arc::new(TokenSource::new(source.clone())),
         tasks: tasks.clone(),
         lifetime: LIFETIME,
-        may_relay: Arc::new(|id| id.path().starts_with("/manager/")),
+        roles: RoleSource::standard(&DOMAIN.parse().unwrap()),
     };
     let routes = serve(Server::new(), &parts).routes().await;
     let listener = Listener::bind(&[EndpointUrl::parse("tcp://127.0.0.1:0")])
@@ -99,12 +103,22 @@ impl Process {
 
     fn source(&self) -> RpcSource {
         RpcSource {
-            pool: self.pool.clone(),
-            tokens: self.tokens.clone(),
-            url: self.registry.clone(),
-            expected: Some(format!("spiffe://{DOMAIN}/registry").parse().unwrap()),
+            transport: Transport::new(self.pool.clone(), self.tokens.clone())
+                .expecting(is("registry")),
+            target: Target::Url(self.registry.clone()),
         }
     }
+}
+
+/// The peer with this name alone.
+fn is(name: &'static str) -> Expected {
+    Expected::new(move |peer| {
+        if peer.path() == format!("/{name}") {
+            return Ok(());
+        }
+        let why = format!("{peer} is not {name}");
+        Err(Denial::new(Kind::Answer, peer, "answer", why))
+    })
 }
 
 fn endpoint(name: &str) -> NetworkServiceEndpoint {
@@ -179,7 +193,7 @@ async fn what_a_peer_proves_is_what_is_stored() {
     assert!(found.is_empty());
 
     let mut impostor = manager.source();
-    impostor.expected = Some(format!("spiffe://{DOMAIN}/other").parse().unwrap());
+    impostor.transport = impostor.transport.expecting(is("other"));
     let error = impostor
         .find_endpoints(endpoint("nse-2"), soon())
         .await

@@ -9,7 +9,8 @@ use std::{
 };
 
 use nsm_chain::Tasks;
-use nsm_identity::tls;
+use nsm_identity::tls::{self, VerifyError};
+use nsm_policy::denial::{Denial, Kind};
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf},
     sync::mpsc,
@@ -95,13 +96,24 @@ impl Acceptor {
             match shaken {
                 // The server may have ended meanwhile.
                 Ok(accepted) => drop(ready.send(Ok(accepted)).await),
-                Err(error) => refusals.tell(&address, || match tls::refusal(&error) {
-                    Some(refusal) => tracing::warn!(%address, ?origin, "{refusal}"),
-                    None => tracing::info!(%address, ?origin, %error, "a handshake failed"),
-                }),
+                Err(error) => match tls::refusal(&error) {
+                    Some(refusal) => refused(&refusals, &address, &origin, refusal),
+                    None => refusals.tell(&address, || {
+                        tracing::info!(%address, ?origin, %error, "a handshake failed");
+                    }),
+                },
             }
         });
     }
+}
+
+/// A peer that proves nothing has no name: the address has to do. Each is counted, and a line is
+/// written for as many as anybody reads.
+fn refused(refusals: &Refusals, address: &str, origin: &Origin, refusal: &VerifyError) {
+    let what = format!("connect from {origin:?}");
+    let denial = Denial::new(Kind::Handshake, address, what, refusal.to_string());
+    let total = denial.count();
+    refusals.tell(address, || denial.write(total));
 }
 
 async fn accept(bound: &Bound) -> io::Result<(Socket, String, Origin)> {

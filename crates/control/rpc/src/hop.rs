@@ -11,7 +11,7 @@ use nsm_api::{
     connection::{Connection, ConnectionEvent, MonitorScopeSelector},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Error, Target, Token};
+use nsm_chain::{Error, Expected, Target, Token};
 use nsm_identity::token::Claims;
 use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
 use tokio::time::Instant;
@@ -34,6 +34,7 @@ pub struct Transport {
     pool: Pool,
     tokens: TokenSource,
     dial_timeout: Duration,
+    expected: Option<Expected>,
 }
 
 impl Transport {
@@ -44,6 +45,7 @@ impl Transport {
             pool,
             tokens,
             dial_timeout: DIAL_TIMEOUT,
+            expected: None,
         }
     }
 
@@ -52,6 +54,15 @@ impl Transport {
     pub fn with_dial_timeout(self, dial_timeout: Duration) -> Self {
         Self {
             dial_timeout,
+            ..self
+        }
+    }
+
+    /// The same way, to peers that are whom `expected` says: nothing is sent to anybody else.
+    #[must_use]
+    pub fn expecting(self, expected: Expected) -> Self {
+        Self {
+            expected: Some(expected),
             ..self
         }
     }
@@ -70,6 +81,9 @@ impl Transport {
                     .await?
             }
         };
+        if let Some(expected) = &self.expected {
+            expected.check(&peer.peer().id)?;
+        }
         Ok(Hop {
             peer,
             tokens: self.tokens.clone(),
@@ -165,6 +179,14 @@ impl nsm_chain::Tokens for TokenSource {
 impl nsm_chain::elements::Table for Connections {
     fn update(&self, connection: Connection) {
         Self::update(self, connection);
+    }
+
+    fn show(&self, id: &str, to: Vec<SpiffeId>) {
+        Self::show(self, id, to);
+    }
+
+    fn sees(&self, id: &str, who: &SpiffeId) -> bool {
+        Self::sees(self, id, who)
     }
 
     fn delete(&self, id: &str) {

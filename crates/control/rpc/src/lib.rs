@@ -23,6 +23,7 @@ mod peer;
 mod pool;
 mod refusals;
 mod server;
+pub mod skew;
 mod socket;
 pub mod status;
 mod tokens;

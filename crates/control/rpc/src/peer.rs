@@ -1,6 +1,12 @@
 //! Who is on the other side of a connection.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 use nsm_chain::{Call, Caller};
 use nsm_identity::tls::PeerSvid;
@@ -24,6 +30,8 @@ pub struct Peer {
     pub local: bool,
     /// Its address, for messages: a socket address, or the path of the unix socket.
     pub address: String,
+    /// Somebody was told that its clock is off.
+    skew_told: AtomicBool,
 }
 
 impl Peer {
@@ -40,7 +48,13 @@ impl Peer {
             descriptors,
             local,
             address,
+            skew_told: AtomicBool::new(false),
         })
+    }
+
+    /// Whether nobody was told yet that its clock is off; from now on somebody was.
+    pub(crate) fn first_skew(&self) -> bool {
+        !self.skew_told.swap(true, Ordering::Relaxed)
     }
 
     /// The peer as a chain sees it.

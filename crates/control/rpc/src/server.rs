@@ -1,7 +1,12 @@
 //! From gRPC to chains: the services of a role, served from its lists of elements.
 
 use std::{
-    any::Any, convert::Infallible, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration,
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -13,7 +18,7 @@ use nsm_api::{
         NetworkServiceResponse,
     },
 };
-use nsm_chain::{Call, Chain, Code, Connections, Endpoints, Error, Kind, Services};
+use nsm_chain::{Call, Chain, Code, Connections, Endpoints, Error, Kind, Services, Token};
 use tokio::time::Instant;
 use tonic::{
     Request, Status,
@@ -32,6 +37,7 @@ use crate::{
     },
     health, meta,
     peer::Peer,
+    skew,
     status::to_status,
 };
 
@@ -164,7 +170,11 @@ pub fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
         let timeout = meta::timeout(request.metadata())?;
         Ok::<_, Error>((token, timeout.unwrap_or(meta::DEFAULT_TIMEOUT)))
     };
-    let (token, timeout): (_, Duration) = read().map_err(|error| to_status(&error))?;
+    let (token, timeout): (Option<Token>, Duration) = read().map_err(|error| to_status(&error))?;
+    let token = token.map(|token| Token {
+        expires: skew::end(peer, &token.jwt, token.expires, SystemTime::now()),
+        ..token
+    });
     let call = Call::from(peer.caller(), token, Instant::now() + timeout);
     call.scratch.put(Arc::clone(peer));
     Ok(call)

@@ -275,7 +275,7 @@ async fn health_knows_every_service() {
     let table = monitor::Connections::new();
     let server = registry()
         .connections(echo())
-        .monitor(monitor::Service::new(table, |_, _| true));
+        .monitor(monitor::Service::new(table, |_| true));
     let (_folder, _running, _caller, peer) = start(server).await;
     for name in [
         "",
@@ -293,9 +293,7 @@ async fn health_knows_every_service() {
 #[tokio::test]
 async fn monitors_over_the_wire() {
     let table = monitor::Connections::new();
-    let service = monitor::Service::new(table.clone(), |caller, connection| {
-        *caller == id("client") && connection.payload != "hidden"
-    });
+    let service = monitor::Service::new(table.clone(), |caller| *caller == id("operator"));
     let (_folder, running, caller, peer) = start(Server::new().monitor(service)).await;
     let all = MonitorScopeSelector::default();
     let mut events = client::monitor(&peer, &caller.tokens, all, soon())
@@ -304,11 +302,50 @@ async fn monitors_over_the_wire() {
     let first = events.next().await.unwrap().unwrap();
     assert_eq!(first.r#type, ConnectionEventType::INITIAL_STATE_TRANSFER);
     assert!(first.connections.is_empty());
-    table.update(Connection {
-        id: "0".into(),
-        payload: "hidden".into(),
+    let of = |own: &str| Connection {
+        id: own.into(),
+        path: buffa::MessageField::some(Path {
+            path_segments: vec![PathSegment {
+                id: own.into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
         ..Default::default()
-    });
+    };
+    table.show("0", vec![id("other")]);
+    table.update(of("0"));
+    for (who, named, seen) in [
+        ("client", "0", None),
+        ("client", "unknown", Some(0)),
+        ("client", "", Some(0)),
+        ("other", "0", Some(1)),
+        ("operator", "0", Some(1)),
+        ("operator", "", Some(1)),
+    ] {
+        let caller = Caller::new(who);
+        let peer = caller.pool.connect(&running.addresses[0], None, soon());
+        let peer = peer.await.unwrap();
+        let named = PathSegment {
+            id: named.into(),
+            ..Default::default()
+        };
+        let selector = MonitorScopeSelector {
+            path_segments: vec![named],
+            ..Default::default()
+        };
+        let first = client::monitor(&peer, &caller.tokens, selector, soon()).await;
+        let first = match first {
+            Ok(mut events) => events.next().await.unwrap(),
+            Err(error) => Err(error),
+        };
+        match (first, seen) {
+            (Ok(event), Some(seen)) => assert_eq!(event.connections.len(), seen, "{who}"),
+            (Err(error), None) => assert_eq!(error.code, Code::PermissionDenied, "{error}"),
+            (said, _) => panic!("{who}: {said:?}"),
+        }
+    }
+    table.show("1", vec![id("client")]);
     table.update(Connection {
         id: "1".into(),
         ..Default::default()

@@ -20,7 +20,7 @@ async fn state_then_changes() {
     let table = Connections::new();
     table.update(connection(1, "IP"));
     table.update(connection(2, "ETHERNET"));
-    let mut events = table.subscribe(|one| one.payload == "IP").unwrap();
+    let mut events = table.subscribe(|one, _| one.payload == "IP").unwrap();
     table.update(connection(1, "IP"));
     table.update(connection(2, "IP"));
     table.update(connection(3, "ETHERNET"));
@@ -53,7 +53,7 @@ async fn a_large_state_comes_in_parts() {
     for number in 0..=2 * INITIAL_BATCH {
         table.update(connection(number, ""));
     }
-    let events = table.subscribe(|_| true).unwrap();
+    let events = table.subscribe(|_, _| true).unwrap();
     let sizes: Vec<_> = events
         .take(3)
         .map(|event| event.unwrap().connections.len())
@@ -65,9 +65,9 @@ async fn a_large_state_comes_in_parts() {
 #[tokio::test]
 async fn a_slow_one_is_cut_off_alone() {
     let table = Connections::new();
-    let mut slow = table.subscribe(|_| true).unwrap();
-    let mut quick = table.subscribe(|_| true).unwrap();
-    let mut other = table.subscribe(|one| one.id == "x").unwrap();
+    let mut slow = table.subscribe(|_, _| true).unwrap();
+    let mut quick = table.subscribe(|_, _| true).unwrap();
+    let mut other = table.subscribe(|one, _| one.id == "x").unwrap();
     for number in 0..=MAX_WAITING_EVENTS {
         table.update(connection(number, ""));
         while quick.next().await.unwrap().unwrap().r#type

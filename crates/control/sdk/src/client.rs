@@ -63,13 +63,19 @@ impl Client {
             tokens,
             transport,
             manager,
+            roles,
             namespace,
             table,
             tasks,
         } = parts.clone();
         let chain = Chain::new(vec![
             // Our own segment is the first.
-            Box::new(UpdatePath::new(name.clone(), secret, tokens.own_id())),
+            Box::new(UpdatePath::new(
+                name.clone(),
+                secret,
+                tokens.own_id(),
+                roles.clone(),
+            )),
             // One at a time for each connection.
             Box::new(Begin::new(tasks.clone())),
             // Before it expires, again.
@@ -87,7 +93,7 @@ impl Client {
             // Our namespace goes with it.
             Box::new(SendFd::new(namespace)),
             // To our manager.
-            Box::new(ToManager::new(manager)),
+            Box::new(ToManager::new(manager, &roles)),
             // There.
             Box::new(Connect::new(transport, tasks)),
         ]);

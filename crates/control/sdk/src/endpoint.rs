@@ -6,8 +6,11 @@ use nsm_api::connectioncontext::{DNSConfig, Route};
 use nsm_chain::{
     Chain, Connections, Element,
     begin::Begin,
-    elements::{Authorize, Connect, Monitor, RecvFd, Timeout, TrimPath, UpdatePath, UpdateToken},
+    elements::{
+        Authorize, Connect, Monitor, Neighbour, RecvFd, Timeout, TrimPath, UpdatePath, UpdateToken,
+    },
 };
+use nsm_policy::roles::Place;
 
 use crate::{
     Parts,
@@ -100,15 +103,23 @@ fn base(parts: &Parts) -> Vec<Box<dyn Element<Connections>>> {
         table,
         tasks,
         namespace,
+        roles,
         ..
     } = parts.clone();
     vec![
         // Whose connection it is.
-        Box::new(UpdatePath::new(name, secret, tokens.own_id())),
+        Box::new(UpdatePath::new(
+            name,
+            secret,
+            tokens.own_id(),
+            roles.clone(),
+        )),
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
         Box::new(Authorize::new(tokens.clone())),
+        // Forwarders alone; and nobody names what is another's.
+        Box::new(Neighbour::new(Place::Endpoint, roles, Arc::clone(&table))),
         // One at a time for each connection.
         Box::new(Begin::new(tasks.clone())),
         // What is not refreshed ends.
@@ -132,6 +143,7 @@ fn passing(
         name,
         transport,
         manager,
+        roles,
         namespace,
         table,
         tasks,
@@ -151,7 +163,7 @@ fn passing(
         // On with our own labels.
         Box::new(Passthrough::new(namespace, labels, joiner)),
         // To our manager.
-        Box::new(ToManager::new(manager)),
+        Box::new(ToManager::new(manager, &roles)),
         // There.
         Box::new(Connect::new(transport, tasks)),
     ]

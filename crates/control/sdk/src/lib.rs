@@ -22,6 +22,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use nsm_chain::{Target, Tasks, Tokens, Transport, elements::Table};
 use nsm_model::{ids::Secret, url::InodeUrl};
+use nsm_policy::roles::RoleSource;
 
 /// The network namespace that a client or an endpoint lives in.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct Parts {
     pub transport: Arc<dyn Transport>,
     /// Where the node's manager is.
     pub manager: Target,
+    /// The roles in force: who may be that manager, and who may call.
+    pub roles: RoleSource,
     /// The own namespace.
     pub namespace: Namespace,
     /// What watchers see.

@@ -16,7 +16,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// The part of what remains after which it is registered again (upstream: two thirds; a third
 /// leaves time for two more attempts).
 const SHARE: u32 = 3;
-/// An expiry in the past must not make a hot loop.
+/// An expiry that is near must not make a hot loop.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Between two registrations of what has no expiry.
 const UNKNOWN: Duration = Duration::from_secs(20);
@@ -146,5 +146,16 @@ fn wait(endpoint: &NetworkServiceEndpoint, now: SystemTime) -> Duration {
         return UNKNOWN;
     };
     let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(expires.seconds).unwrap_or(0));
-    (at.duration_since(now).unwrap_or_default() / SHARE).max(SHORTEST)
+    match at.duration_since(now) {
+        Ok(life) => (life / SHARE).max(SHORTEST),
+        Err(over) => {
+            tracing::warn!(
+                endpoint = endpoint.name,
+                skew_s = over.duration().as_secs(),
+                "the clock of the registry is behind ours: a registration was over before its answer came; set the \
+                 clocks of both sides"
+            );
+            UNKNOWN
+        }
+    }
 }

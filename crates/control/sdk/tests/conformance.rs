@@ -26,7 +26,7 @@ use nsm_sdk::{
 };
 use nsm_test_support::{
     Clock, Keys, LIFE, Pipe, SHARED, Stands, Watched, Wire, caller, full_request, jwt, misplaced,
-    namespace, spiffe,
+    namespace, roles, spiffe,
 };
 use tokio::time::Instant;
 
@@ -118,6 +118,7 @@ impl World {
             tokens: self.keys.clone(),
             transport: self.wire.transport(self.keys.clone()),
             manager: manager(),
+            roles: roles(),
             namespace: inside(),
             table: Arc::new(Watched::default()),
             tasks: self.tasks.clone(),
@@ -166,7 +167,7 @@ fn no_mechanisms(request: &mut NetworkServiceRequest) {
 async fn elements_of_clients_conform() {
     check(
         "clienturl",
-        |_| vec![Box::new(ToManager::new(manager()))],
+        |_| vec![Box::new(ToManager::new(manager(), &roles()))],
         |_| {},
     )
     .await;
@@ -390,10 +391,10 @@ async fn the_lists_stand_in_order() {
     };
     let third: Elements = vec![Box::new(DnsContext::default())];
     let terminal = Endpoint::new(&parts, terminal, third).chain.names();
-    expect!["updatepath updatetoken authorize begin timeout monitor sendfd recvfd trimpath point2pointipam dnscontext dnscontext mechanisms"]
+    expect!["updatepath updatetoken authorize neighbour begin timeout monitor sendfd recvfd trimpath point2pointipam dnscontext dnscontext mechanisms"]
         .assert_eq(&terminal.join(" "));
     let passing = Endpoint::new(&parts, passing, Vec::new()).chain.names();
-    expect!["updatepath updatetoken authorize begin timeout monitor sendfd recvfd mechanisms heal passthrough clienturl connect"]
+    expect!["updatepath updatetoken authorize neighbour begin timeout monitor sendfd recvfd mechanisms heal passthrough clienturl connect"]
         .assert_eq(&passing.join(" "));
     let client = Client::new(&parts, Default::default(), Duration::from_secs(1));
     let client = client.names();

@@ -17,6 +17,7 @@ pub mod mechanism;
 pub mod name;
 pub mod nsurl;
 pub mod path;
+pub mod roles;
 pub mod select;
 pub mod service;
 pub mod spiffe;

@@ -80,6 +80,7 @@ async fn prepare(role: &str, settings: &Settings) -> anyhow::Result<Prepared> {
         manager: Target::Url(
             address(&settings.connect_to).map_err(|error| anyhow!("--connect-to: {error}"))?,
         ),
+        roles: station.roles.clone(),
         namespace,
         table: station.table(),
         tasks: station.tasks.clone(),

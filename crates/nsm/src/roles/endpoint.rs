@@ -15,6 +15,7 @@ use nsm_model::{
     ipam::{PointToPoint, parse_groups},
     mechanism::Payload,
 };
+use nsm_policy::roles::Role;
 use nsm_rpc::Listener;
 use nsm_sdk::{Bridges, Endpoint, Kind, Parts, elements::Prefixes};
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         tokens: Arc::new(station.tokens.clone()),
         transport: Arc::new(station.transport.clone()),
         manager: manager.clone(),
+        roles: station.roles.clone(),
         namespace: own_namespace()?,
         table: station.table(),
         tasks: station.tasks.clone(),
@@ -166,7 +168,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         &settings.service_names,
         &settings.place.added_to(&own_labels),
     );
-    let registration = registration::keep(&station, manager, services(&settings), record);
+    let registration = registration::keep(
+        station.to(&[Role::Manager]),
+        &station,
+        manager,
+        services(&settings),
+        record,
+    );
     station
         .serve_registered(listener, server, registration)
         .await

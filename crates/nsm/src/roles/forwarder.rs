@@ -9,6 +9,7 @@ use nsm_confine::Profile;
 use nsm_forwarder::{Config, Forwarder, Netlink, Parts};
 use nsm_kernel::{Executor, NetnsFd, setup};
 use nsm_model::mechanism::{Kind, default_port};
+use nsm_policy::roles::Role;
 use nsm_registry::remote::Remote;
 use nsm_rpc::Listener;
 use serde::Serialize;
@@ -90,7 +91,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         secret: station.secret.clone(),
         tokens: Arc::new(station.tokens.clone()),
         transport: Arc::new(station.transport.clone()),
-        directory: Arc::new(Remote::new(station.transport.clone(), manager.clone())),
+        directory: Arc::new(Remote::new(station.to(&[Role::Manager]), manager.clone())),
+        roles: station.roles.clone(),
         kernel: Arc::new(kernel),
         table: station.table(),
         tasks: station.tasks.clone(),
@@ -111,7 +113,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     );
     // No service of that name is registered, as in the Go implementation: managers look for the
     // endpoint alone, and a registry of Go lets one forwarder have the name and refuses all others.
-    let registration = registration::keep(&station, manager, Vec::new(), record);
+    let way = station.to(&[Role::Manager]);
+    let registration = registration::keep(way, &station, manager, Vec::new(), record);
     let served = station
         .serve_registered(listener, server, registration)
         .await;

@@ -8,6 +8,7 @@ use nsm_chain::Target;
 use nsm_confine::Profile;
 use nsm_manager::{Config, Manager, Parts, elements::Forwarders};
 use nsm_model::url::EndpointUrl;
+use nsm_policy::roles::Role;
 use nsm_registry::mirror::{Mirror, RpcSource};
 use nsm_rpc::Listener;
 use serde::Serialize;
@@ -47,9 +48,6 @@ pub(crate) struct Settings {
         default_value = "forwarder"
     )]
     forwarder_network_service_name: String,
-    /// Who may be a forwarder: paths of SPIFFE IDs, alone or followed by `-` or `/` and more
-    #[arg(long, env = "NSM_FORWARDERS", value_delimiter = ',', default_values = ["/forwarder", "/ns/nsm-system/pod/forwarder"])]
-    forwarders: Vec<String>,
     /// This node's name: the label nodeName of its clients and endpoints
     #[arg(long, env = "NODE_NAME")]
     node_name: Option<String>,
@@ -85,10 +83,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         None => public_url(listener.addresses())?,
     };
     let source = RpcSource {
-        pool: station.pool.clone(),
-        tokens: station.tokens.clone(),
-        url: registry.clone(),
-        expected: None,
+        transport: station.to(&[Role::Registry]),
+        target: Target::Url(registry.clone()),
     };
     let parts = Parts {
         secret: station.secret.clone(),
@@ -104,7 +100,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         url: url.clone(),
         forwarders: Forwarders {
             service: settings.forwarder_network_service_name.clone(),
-            may: station.holds(&settings.forwarders),
+            roles: station.roles.clone(),
         },
         info: info(&settings),
     };

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels};
 use nsm_chain::Target;
 use nsm_model::url::EndpointUrl;
+use nsm_policy::roles::Role;
 use nsm_registry::remote::Remote;
+use nsm_rpc::Transport;
 use nsm_sdk::{Offer, Registration};
 
 use super::manager::MANAGER_SERVICE;
@@ -34,14 +36,15 @@ pub(crate) fn endpoint(
     }
 }
 
-/// Keeps an endpoint of this process registered at `target`.
+/// Keeps an endpoint of this process registered at `target`, by this way there.
 pub(crate) fn keep(
+    way: Transport,
     station: &Station,
     target: Target,
     services: Vec<NetworkService>,
     endpoint: NetworkServiceEndpoint,
 ) -> Registration {
-    let remote = Remote::new(station.transport.clone(), target);
+    let remote = Remote::new(way, target);
     Registration::keep(
         Arc::new(remote),
         Arc::new(station.tokens.clone()),
@@ -57,5 +60,6 @@ pub(crate) fn of_manager(
     url: &str,
 ) -> Registration {
     let record = endpoint(name, url, &[MANAGER_SERVICE.to_owned()], &BTreeMap::new());
-    keep(station, Target::Url(registry), Vec::new(), record)
+    let way = station.to(&[Role::Registry]);
+    keep(way, station, Target::Url(registry), Vec::new(), record)
 }

@@ -43,10 +43,6 @@ pub(crate) struct Settings {
     /// `memory`, or the file that records are kept in
     #[arg(long, env = "NSM_STORE", default_value = "/var/lib/nsm/registry.redb")]
     store: PathBuf,
-    /// Who may register for others, as managers do: paths of SPIFFE IDs, alone or followed by `-`
-    /// or `/` and more
-    #[arg(long, env = "NSM_MANAGERS", value_delimiter = ',', default_values = ["/manager", "/nsmgr", "/ns/nsm-system/pod/nsmgr"])]
-    managers: Vec<String>,
     /// The longest that an endpoint stays without being registered again
     #[arg(long, env = "NSM_EXPIRE_PERIOD", default_value = "1m", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
@@ -81,7 +77,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         tokens: Arc::new(station.tokens.clone()),
         tasks: station.tasks.clone(),
         lifetime: settings.expire_period,
-        may_relay: station.holds(&settings.managers),
+        roles: station.roles.clone(),
     };
     let addresses: Vec<EndpointUrl> = settings
         .listen_on

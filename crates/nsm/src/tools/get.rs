@@ -194,7 +194,7 @@ pub(super) async fn heard(
     }
     if !operator.sees_all() {
         output::note(&format!(
-            "managers show {} its own connections alone: an operator's SPIFFE ID is below /operator",
+            "managers show {} its own connections alone: the roles file says who is an operator (by default SPIFFE IDs below /operator)",
             operator.id()
         ));
     }

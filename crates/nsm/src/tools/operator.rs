@@ -4,16 +4,17 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::anyhow;
 use clap::Args;
-use nsm_chain::{Code, Error, Target, Tasks};
+use nsm_chain::{Code, Error, Expected, Target, Tasks};
 use nsm_identity::client::{Workload, WorkloadError};
 use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
+use nsm_policy::roles::{Role, RoleSource};
 use nsm_registry::remote::Remote;
 use nsm_rpc::{Pool, TokenSource, Transport};
 use tokio::time::Instant;
 
 use crate::{
     logs,
-    station::{OPERATORS, address},
+    station::{address, roles},
 };
 
 /// How long a tool insists on an identity: longer than an agent needs for a new entry, shorter than
@@ -33,6 +34,9 @@ pub(crate) struct Connect {
     /// it shows the way to that node's forwarder and endpoints as well
     #[arg(long)]
     manager: Option<String>,
+    /// Who may be registry, manager and operator: YAML file of SPIFFE ID patterns
+    #[arg(long, env = "NSM_ROLES")]
+    roles: Option<PathBuf>,
     #[command(flatten)]
     caller: Caller,
 }
@@ -64,6 +68,7 @@ pub(crate) struct Operator {
     pub(crate) manager: Option<EndpointUrl>,
     registry: EndpointUrl,
     id: SpiffeId,
+    roles: RoleSource,
     timeout: Duration,
     _workload: Workload,
 }
@@ -81,11 +86,14 @@ impl Operator {
             .map_err(|error| anyhow!("--manager: {error}"))?;
         let caller = &connect.caller;
         let (transport, workload) = caller.connect().await?;
+        let id = workload.source().current().id().clone();
+        let roles = roles(connect.roles.as_deref(), &id.trust_domain())?;
         Ok(Self {
             transport,
             manager,
             registry,
-            id: workload.source().current().id().clone(),
+            id,
+            roles,
             timeout: caller.timeout,
             _workload: workload,
         })
@@ -94,7 +102,9 @@ impl Operator {
     /// The registry, or the manager that is asked in its place.
     pub(crate) fn directory(&self) -> Remote {
         let target = self.manager.as_ref().unwrap_or(&self.registry);
-        Remote::new(self.transport.clone(), Target::Url(target.clone()))
+        let expected = Expected::role(&self.roles, &[Role::Registry, Role::Manager]);
+        let way = self.transport.clone().expecting(expected);
+        Remote::new(way, Target::Url(target.clone()))
     }
 
     /// Why the directory could not be asked, with the setting that leads there.
@@ -123,7 +133,7 @@ impl Operator {
 
     /// Whether managers show this caller every connection.
     pub(crate) fn sees_all(&self) -> bool {
-        self.id.path().starts_with(OPERATORS)
+        self.roles.current().holds(Role::Operator, &self.id)
     }
 }
 

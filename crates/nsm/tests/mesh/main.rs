@@ -15,7 +15,9 @@ mod confined;
 mod faults;
 mod orders;
 mod restarts;
+mod roles;
 mod settings;
+mod thief;
 mod trust;
 mod tunnels;
 mod ways;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         &confined::GROUP,
         &faults::GROUP,
         &trust::GROUP,
+        &roles::GROUP,
         &tunnels::GROUP,
         &orders::GROUP,
         &ways::GROUP,

@@ -11,10 +11,8 @@ use nsm_identity::{Identity, ca::Root};
 use nsm_lab::mesh::{MeshConfig, manager_url};
 use nsm_model::{mechanism::Kernel, spiffe::SpiffeId};
 use nsm_rpc::{
-    client::{self, outgoing},
-    generated::network_service::network_service_client::NetworkServiceClient,
-    inode_url, meta, origin,
-    status::from_status,
+    client::outgoing, generated::network_service::network_service_client::NetworkServiceClient,
+    meta, origin, status::from_status,
 };
 
 use crate::{
@@ -33,7 +31,7 @@ pub(crate) const GROUP: Group = Group {
         ("a process that the agent does not know", no_entry),
         ("foreign and expired SVIDs", svids),
         ("tokens", tokens),
-        ("somebody else's connection", stolen),
+        ("somebody else's connection", crate::thief::stolen),
         ("two identities swapped", swapped),
         ("somebody else's endpoint", endpoint_taken),
     ],
@@ -173,77 +171,6 @@ fn tokens(world: &World) {
         says(&error.message, parts);
     }
     world.as_before(&before, &[endpoint.pod.cell()]);
-    end(endpoint);
-}
-
-/// What the maker of a connection knows of it, used by somebody else.
-fn stolen(world: &World) {
-    let endpoint = world.endpoint(0, "t-own-nse", "t-own", &[]);
-    let client = world.client(0, "t-owner", "kernel://t-own/nsm-1", &[]);
-    let thief_pod = world.mesh.pod(world.mesh.node(0), "t-robber").unwrap();
-    let cells = [endpoint.pod.cell(), client.pod.cell(), thief_pod.cell()];
-    let before = world.census(&cells);
-    let seen = raw::speak(world, 0, raw::known(world, "operator/tests"), async |raw| {
-        raw::connections_of(raw, &raw::manager(world, 0))
-            .await
-            .unwrap()
-    });
-    let known = seen
-        .into_iter()
-        .find(|one| one.path.path_segments[0].name == "t-owner")
-        .expect("the operator sees it");
-    let netns = thief_pod.cell().open_network().unwrap();
-    let mechanism = Kernel {
-        netns: Some(inode_url(&netns).unwrap()),
-        name: Some("nsm-1".parse().unwrap()),
-        bare: false,
-    };
-    let mut mechanism = mechanism.mechanism();
-    mechanism.cls = "LOCAL".to_owned();
-    raw::speak(world, 0, raw::known(world, "t-robber"), async |raw| {
-        let target = raw::manager(world, 0);
-        let hop = raw.hop(&target).await.unwrap();
-        // The whole path, and only its beginning, as its maker would ask and close.
-        for whole in [true, false] {
-            for index in [0, 1] {
-                let mut connection = known.clone();
-                let path = connection.path.get_or_insert_default();
-                if !whole {
-                    path.path_segments.truncate(index as usize + 1);
-                }
-                path.index = index;
-                connection.id = path.path_segments[index as usize].id.clone();
-                let _refused =
-                    client::close(&hop.peer, &hop.tokens, connection.clone(), raw::soon()).await;
-                hop.peer.descriptors().send(&netns).unwrap();
-                let ask = NetworkServiceRequest {
-                    connection: buffa::MessageField::some(connection.clone()),
-                    mechanism_preferences: vec![mechanism.clone()],
-                    ..Default::default()
-                };
-                // Either it is refused, or it is another connection of the same name.
-                if let Ok(granted) = raw.request(&target, ask).await {
-                    assert_eq!(index, 0, "a segment that is not the caller's");
-                    client::close(&hop.peer, &hop.tokens, granted, raw::soon())
-                        .await
-                        .unwrap();
-                }
-            }
-        }
-        let nothing = raw::connections_of(raw, &target).await.unwrap();
-        assert!(
-            nothing.is_empty(),
-            "who is not on the path sees nothing: {nothing:?}"
-        );
-    });
-    drop(netns);
-    assert!(
-        pings(client.pod.cell(), &addresses(&client).1[0]),
-        "it is unharmed"
-    );
-    world.as_before(&before, &cells);
-    thief_pod.kill();
-    end(client);
     end(endpoint);
 }
 

@@ -17,6 +17,7 @@ use nsm_identity::{
     ca::{Entry, EntrySource, Node, Root, Selectors, WorkloadServer},
 };
 use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
+use nsm_policy::roles::RoleSource;
 use nsm_registry::{
     Config, Registry, SystemClock, chain, remote::Remote, serve::serve, store::memory::MemoryStore,
 };
@@ -110,7 +111,7 @@ impl Stage {
             tokens: Arc::new(TokenSource::new(source.clone())),
             tasks: self.tasks.clone(),
             lifetime: LIFE,
-            may_relay: Arc::new(|_| true),
+            roles: RoleSource::standard(&"nsm.test".parse().unwrap()),
         }
     }
 
@@ -303,7 +304,7 @@ fn monitored(connections: Vec<Connection>) -> Server {
     for connection in connections {
         table.update(connection);
     }
-    let operator = |caller: &SpiffeId, _: &Connection| caller.path().starts_with("/operator");
+    let operator = |caller: &SpiffeId| caller.path().starts_with("/operator");
     Server::new().monitor(monitor::Service::new(table, operator))
 }
 

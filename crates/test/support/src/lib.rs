@@ -20,5 +20,5 @@ pub use directory::{Book, endpoint, service};
 pub use messages::{full_connection, full_endpoint, full_request, full_service, order, unknown};
 pub use standing::{SHARED, Stands, misplaced};
 pub use table::Watched;
-pub use tokens::{Clock, Keys, LIFE, caller, jwt, spiffe};
+pub use tokens::{Clock, Keys, LIFE, caller, jwt, roles, spiffe};
 pub use wire::Wire;

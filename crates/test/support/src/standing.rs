@@ -44,6 +44,11 @@ pub const SHARED: &[Stands<'static>] = &[
         &["begin", "timeout", "monitor", "recvfd", "connect"],
     ),
     (
+        "neighbour",
+        &["updatepath", "authorize"],
+        &["begin", "recvfd"],
+    ),
+    (
         "begin",
         &["updatepath", "authorize"],
         &["timeout", "refresh", "heal", "monitor", "connect"],

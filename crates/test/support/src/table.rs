@@ -8,6 +8,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use nsm_api::connection::{Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector};
 use nsm_chain::{Events, elements::Table};
+use nsm_model::spiffe::SpiffeId;
 use tokio::sync::broadcast;
 
 /// Events that one watcher may be behind: more than any test makes.
@@ -17,6 +18,7 @@ const QUEUE: usize = 1024;
 #[derive(Debug)]
 pub struct Watched {
     connections: Mutex<BTreeMap<String, Connection>>,
+    shown: Mutex<BTreeMap<String, Vec<SpiffeId>>>,
     events: broadcast::Sender<ConnectionEvent>,
 }
 
@@ -24,6 +26,7 @@ impl Default for Watched {
     fn default() -> Self {
         Self {
             connections: Mutex::default(),
+            shown: Mutex::default(),
             events: broadcast::channel(QUEUE).0,
         }
     }
@@ -49,6 +52,10 @@ fn wanted(connection: &Connection, selector: &MonitorScopeSelector) -> bool {
 }
 
 impl Watched {
+    fn shown(&self) -> MutexGuard<'_, BTreeMap<String, Vec<SpiffeId>>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn connections(&self) -> MutexGuard<'_, BTreeMap<String, Connection>> {
         self.connections
             .lock()
@@ -100,7 +107,16 @@ impl Table for Watched {
             .send(event(ConnectionEventType::UPDATE, vec![connection]));
     }
 
+    fn show(&self, id: &str, to: Vec<SpiffeId>) {
+        self.shown().insert(id.to_owned(), to);
+    }
+
+    fn sees(&self, id: &str, who: &SpiffeId) -> bool {
+        self.shown().get(id).is_some_and(|to| to.contains(who))
+    }
+
     fn delete(&self, id: &str) {
+        self.shown().remove(id);
         let mut connections = self.connections();
         if let Some(connection) = connections.remove(id) {
             let _nobody_watches = self

@@ -12,6 +12,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nsm_chain::{Caller, Code, Descriptors, Error, Token, Tokens};
 use nsm_identity::token::{Claims, decode_unverified};
 use nsm_model::spiffe::SpiffeId;
+use nsm_policy::roles::RoleSource;
 use tokio::time::Instant;
 
 /// How long a token lives.
@@ -24,6 +25,12 @@ const START: Duration = Duration::from_secs(1_700_000_000);
 #[must_use]
 pub fn spiffe(name: &str) -> SpiffeId {
     format!("spiffe://nsm.test/{name}").parse().unwrap()
+}
+
+/// The standard roles of the tests' trust domain.
+#[must_use]
+pub fn roles() -> RoleSource {
+    RoleSource::standard(&"nsm.test".parse().unwrap())
 }
 
 /// The runtime's clock as a wall clock.

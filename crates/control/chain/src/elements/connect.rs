@@ -2,7 +2,8 @@
 //!
 //! *What it does*: sdk `pkg/networkservice/common/{clienturl,dial,connect,mechanisms/sendfd}` in
 //! one: reaches the hop that the elements before it chose, over a pooled connection, sends the
-//! descriptors that the mechanisms speak of, and takes the ones that the answer speaks of.
+//! descriptors that the mechanisms speak of, and takes the ones that the answer speaks of. Who
+//! answers there must be whom those elements expect ([`Expected`]), or nothing is sent to it.
 //! When the connection moved to another hop, the one before is closed behind it, as soon as the
 //! request is done: until then packets go that way, and what is told of it is still believed.
 //! *Where it stands*: last.
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 use super::recvfd::{Held, inode, inodes};
 use crate::{
-    Blame, Call, Code, Connections, Element, Error, Hop, Next, Target, Tasks, Transport,
+    Blame, Call, Code, Connections, Element, Error, Expected, Hop, Next, Target, Tasks, Transport,
     begin::Factory,
 };
 
@@ -35,6 +36,8 @@ pub struct Downstream {
     pub target: Target,
     /// The connection as that hop answered it.
     pub connection: Connection,
+    /// Who must answer there.
+    pub expected: Option<Expected>,
 }
 
 impl Downstream {
@@ -64,8 +67,13 @@ impl Connect {
         Self { transport, tasks }
     }
 
-    async fn reach(&self, target: &Target, deadline: Instant) -> Result<Arc<dyn Hop>, Error> {
-        let reached = self.transport.connect(target, deadline).await;
+    async fn reach(
+        &self,
+        target: &Target,
+        expected: Option<&Expected>,
+        deadline: Instant,
+    ) -> Result<Arc<dyn Hop>, Error> {
+        let reached = reach(self.transport.as_ref(), target, expected, deadline).await;
         reached.map_err(|error| Error {
             blame: Blame::NextHop,
             ..error
@@ -82,7 +90,8 @@ impl Connect {
             }
             let deadline = Instant::now() + CLOSE_BEHIND;
             let closed = async {
-                let hop = transport.connect(&left.target, deadline).await?;
+                let expected = left.expected.as_ref();
+                let hop = reach(transport.as_ref(), &left.target, expected, deadline).await?;
                 hop.close(left.connection, deadline).await
             };
             if let Err(error) = closed.await {
@@ -90,6 +99,19 @@ impl Connect {
             }
         });
     }
+}
+
+async fn reach(
+    transport: &dyn Transport,
+    target: &Target,
+    expected: Option<&Expected>,
+    deadline: Instant,
+) -> Result<Arc<dyn Hop>, Error> {
+    let hop = transport.connect(target, deadline).await?;
+    if let Some(expected) = expected {
+        expected.check(hop.peer())?;
+    }
+    Ok(hop)
 }
 
 fn send_descriptors(
@@ -136,7 +158,10 @@ impl Element<Connections> for Connect {
                 "nobody before `connect` in this role's list chose the next hop",
             )
         })?;
-        let hop = self.reach(&target, call.deadline).await?;
+        let expected = call.scratch.get::<Expected>();
+        let hop = self
+            .reach(&target, expected.as_ref(), call.deadline)
+            .await?;
         send_descriptors(call, hop.as_ref(), &request)?;
         let answer = hop.request(request, call.deadline).await?;
         let before = call.store.get::<Downstream>();
@@ -145,6 +170,7 @@ impl Element<Connections> for Connect {
                 let left = Downstream {
                     target,
                     connection: answer,
+                    expected,
                 };
                 self.close_behind(call, left);
             }
@@ -153,6 +179,7 @@ impl Element<Connections> for Connect {
         let now = Downstream {
             target,
             connection: answer.clone(),
+            expected,
         };
         if let Some(left) = before.filter(|left| left.hop() != now.hop()) {
             self.close_behind(call, left);
@@ -169,14 +196,17 @@ impl Element<Connections> for Connect {
         _next: Next<Connections>,
     ) -> Result<(), Error> {
         // A hop that was restarted knows where to go from the elements before, if at all.
-        let (target, connection) = match call.store.take::<Downstream>() {
-            Some(downstream) => (downstream.target, downstream.connection),
-            None => match call.scratch.get::<Target>() {
-                Some(target) => (target, connection),
-                None => return Ok(()),
-            },
-        };
-        let hop = self.reach(&target, call.deadline).await?;
-        hop.close(connection, call.deadline).await
+        let left = call.store.take::<Downstream>().or_else(|| {
+            Some(Downstream {
+                target: call.scratch.get()?,
+                connection,
+                expected: call.scratch.get(),
+            })
+        });
+        let Some(left) = left else { return Ok(()) };
+        let hop = self
+            .reach(&left.target, left.expected.as_ref(), call.deadline)
+            .await?;
+        hop.close(left.connection, call.deadline).await
     }
 }

@@ -1,8 +1,8 @@
 //! `monitor`: whoever watches this hop's connections learns what becomes of them.
 //!
 //! *What it does*: sdk `pkg/networkservice/common/monitor`: tells the role's table of every answer
-//! and every Close, and follows the next hop's own table, so that what goes wrong further on is
-//! told to whoever watches here.
+//! and every Close, and of who may see it; and follows the next hop's own table, so that what goes
+//! wrong further on is told to whoever watches here.
 //! *Where it stands*: after `begin` and `timeout`; before the elements that connect.
 //! *On Close*: the connection leaves the table, whatever fails further down.
 
@@ -13,6 +13,7 @@ use nsm_api::{
     connection::{Connection, State},
     networkservice::NetworkServiceRequest,
 };
+use nsm_model::spiffe::SpiffeId;
 
 use crate::{
     Call, Connections, Element, Error, Hop, Next, Target,
@@ -24,6 +25,11 @@ use crate::{
 pub trait Table: Send + Sync {
     /// A connection is new or has changed.
     fn update(&self, connection: Connection);
+    /// From now on these see a connection: who brought it here, as its handshake proved, and who
+    /// made it, as the hops that brought it say. To be said before its first update.
+    fn show(&self, id: &str, to: Vec<SpiffeId>);
+    /// Whether somebody may see a connection, other than as an operator.
+    fn sees(&self, id: &str, who: &SpiffeId) -> bool;
     /// A connection has ended.
     fn delete(&self, id: &str);
     /// The connection with this id.
@@ -90,8 +96,11 @@ impl Element<Connections> for Monitor {
     ) -> Result<Connection, Error> {
         let mut connection = next.request(call, request).await?;
         connection.state = State::UP.into();
-        let id = Own::of(call)?.id;
+        let Own { id, key, .. } = Own::of(call)?;
         self.follow(call, &id, &connection);
+        let bringer = call.caller.as_ref().map(|caller| caller.id.clone());
+        let seen_by = bringer.into_iter().chain([key.owner]).collect();
+        self.table.show(&id, seen_by);
         self.table.update(connection.clone());
         Ok(connection)
     }

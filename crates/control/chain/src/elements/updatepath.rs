@@ -3,8 +3,9 @@
 //! *What it does*: moves the path's index to our segment on the way down and back on the way up
 //! (sdk `pkg/networkservice/common/updatepath`). Our id is derived with a secret from who owns the
 //! connection, who brings it, the id that it came with and our name, so that a retry is the same
-//! request and nobody else can name it: a caller whose path already stands at a segment of our name
-//! is refused.
+//! request and nobody else can name it. Whoever holds a hop's role brings it as that hop, by role
+//! and hop name, so that one that was restarted under another SPIFFE ID brings the same id. A
+//! caller whose path already stands at a segment of our name is refused.
 //! *Where it stands*: first in every list: everything after it speaks of our own segment's id.
 //! *On Close*: the same step, so that the same id comes out.
 
@@ -16,6 +17,10 @@ use nsm_model::{
     path::{self, Step},
     spiffe::SpiffeId,
 };
+use nsm_policy::{
+    denial::{Denial, Kind},
+    roles::RoleSource,
+};
 
 use crate::{Call, Code, Connections, Element, Error, Next, call::Own};
 
@@ -25,16 +30,28 @@ pub struct UpdatePath {
     name: String,
     secret: Secret,
     own_id: SpiffeId,
+    roles: RoleSource,
 }
+
+/// The id that the path had at our place when it came, where it is not the one that we give: a
+/// stale one, or somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claimed(pub(super) String);
 
 impl UpdatePath {
     /// The element of the hop with this (stable) name; `own_id` owns what begins here.
     #[must_use]
-    pub fn new(name: impl Into<String>, secret: Secret, own_id: SpiffeId) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        secret: Secret,
+        own_id: SpiffeId,
+        roles: RoleSource,
+    ) -> Self {
         Self {
             name: name.into(),
             secret,
             own_id,
+            roles,
         }
     }
 
@@ -42,10 +59,11 @@ impl UpdatePath {
         self.refuse_ours(call, connection)?;
         let key = self.key(call, connection)?;
         let id = connection.id.clone();
+        let through = self.through(call, connection);
+        let claimed = path::next(&connection.path)
+            .filter(|segment| segment.name == self.name && !segment.id.is_empty())
+            .map(|segment| segment.id.clone());
         let path = connection.path.get_or_insert_default();
-        // The first segment's token is not signed with a key known here: whoever calls is a part
-        // of what the id is derived from, or it could speak for somebody else's client.
-        let through = call.caller.as_ref().map_or("", |caller| caller.id.as_str());
         let derive = |upstream: &str| {
             derive_id(
                 &self.secret,
@@ -58,12 +76,29 @@ impl UpdatePath {
             Error::new(Code::InvalidArgument, format!("connection {id}: {error}"))
         })?;
         step.enter(connection);
+        if let Some(claimed) = claimed.filter(|claimed| *claimed != step.id) {
+            call.scratch.put(Claimed(claimed));
+        }
         call.own = Some(Own {
             key,
             id: step.id.clone(),
             index: step.index,
         });
         Ok(step)
+    }
+
+    /// Who brings a connection, as its id knows it. The first segment's token is not signed with a
+    /// key known here: without the bringer anybody could speak for somebody else's client. A hop is
+    /// the same hop after a restart, whatever its pod is called; a client is who it is.
+    fn through(&self, call: &Call, connection: &Connection) -> String {
+        let Some(caller) = &call.caller else {
+            return String::new();
+        };
+        let segment = path::own(&connection.path).filter(|_| connection.path.index > 0);
+        match (segment, self.roles.current().hop(&caller.id)) {
+            (Some(segment), Some(role)) => format!("{role} {}", segment.name),
+            _ => caller.id.to_string(),
+        }
     }
 
     /// A path that comes from outside stands at the caller's segment. One that stands at a segment
@@ -80,7 +115,13 @@ impl UpdatePath {
              every hop a name of its own",
             connection.id, caller.id, connection.path.index, self.name
         );
-        Err(Error::new(Code::PermissionDenied, message))
+        let what = format!("call with connection {}", connection.id);
+        Err(Error::denied(&Denial::new(
+            Kind::Path,
+            &caller.id,
+            what,
+            message,
+        )))
     }
 
     /// The maker of a connection is the caller where the path has one segment, further on whoever

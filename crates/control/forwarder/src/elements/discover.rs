@@ -72,8 +72,12 @@ impl Discover {
                 self.directory.service(&name, call.deadline),
                 self.directory.endpoint(&wanted, call.deadline),
             );
+            let endpoint = endpoint?;
+            if !endpoint.network_service_names.contains(&name) {
+                return Err(offers_not(connection, &endpoint));
+            }
             connection.payload = service?.payload;
-            return Ok(Candidates(vec![endpoint?]));
+            return Ok(Candidates(vec![endpoint]));
         }
         let (service, endpoints) = tokio::join!(
             self.directory.service(&name, call.deadline),
@@ -113,6 +117,15 @@ impl Discover {
                 .collect(),
         ))
     }
+}
+
+/// Who may be a client of one service may not be one of another by naming its endpoint.
+fn offers_not(connection: &Connection, endpoint: &NetworkServiceEndpoint) -> Error {
+    let message = format!(
+        "connection {}: endpoint {:?} does not offer network service {:?}, it offers {:?}",
+        connection.id, endpoint.name, connection.network_service, endpoint.network_service_names
+    );
+    Error::new(Code::FailedPrecondition, message)
 }
 
 fn nothing_matches(connection: &Connection, registered: usize) -> Error {

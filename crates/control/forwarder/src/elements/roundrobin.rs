@@ -3,14 +3,18 @@
 //! *What it does*: sdk `pkg/networkservice/common/roundrobin`, where the turn is by a global
 //! counter. Here the order is `discover`'s, by weight and the connection's own key, so that a retry
 //! goes to the same endpoint.
+//! Who answers must be the endpoint's owner, or the manager of its node.
 //! *Where it stands*: after `xconnect`; before the elements that speak to one next hop.
 //! *On Close*: nothing; `connect` knows where the connection went.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
-use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next};
+use nsm_api::{
+    connection::Connection, networkservice::NetworkServiceRequest, registry::NetworkServiceEndpoint,
+};
+use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Expected, Next};
+use nsm_policy::roles::{RoleSource, serves};
 
 use super::discover::{Candidates, Chosen};
 
@@ -18,7 +22,10 @@ use super::discover::{Candidates, Chosen};
 const MAX_TRIES: usize = 8;
 
 /// See the module.
-pub struct RoundRobin(Arc<dyn Directory>);
+pub struct RoundRobin {
+    directory: Arc<dyn Directory>,
+    roles: RoleSource,
+}
 
 impl std::fmt::Debug for RoundRobin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -29,8 +36,15 @@ impl std::fmt::Debug for RoundRobin {
 impl RoundRobin {
     /// The element.
     #[must_use]
-    pub fn new(directory: Arc<dyn Directory>) -> Self {
-        Self(directory)
+    pub fn new(directory: Arc<dyn Directory>, roles: RoleSource) -> Self {
+        Self { directory, roles }
+    }
+
+    fn expected(&self, endpoint: &NetworkServiceEndpoint, service: &str) -> Expected {
+        let (roles, name) = (self.roles.clone(), endpoint.name.clone());
+        let owner = endpoint.path_ids.first().cloned().unwrap_or_default();
+        let service = service.to_owned();
+        Expected::new(move |peer| serves(&roles.current(), peer, &name, &owner, &service))
     }
 }
 
@@ -64,8 +78,10 @@ impl Element<Connections> for RoundRobin {
                     .get_or_insert_default()
                     .network_service_endpoint_name,
             );
-            let answer = match self.0.target(endpoint, call.deadline).await {
+            let answer = match self.directory.target(endpoint, call.deadline).await {
                 Ok(target) => {
+                    let service = &request.connection.network_service;
+                    call.scratch.put(self.expected(endpoint, service));
                     call.scratch.put(target);
                     next.request(call, request).await
                 }

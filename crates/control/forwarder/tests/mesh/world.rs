@@ -9,8 +9,8 @@ use nsm_manager::Seams;
 use nsm_model::{ids::Secret, ipam::PointToPoint, mechanism, url::EndpointUrl};
 use nsm_sdk::{Client, Endpoint, Kind, Namespace, Order, Session, elements::Prefixes};
 use nsm_test_support::{
-    Book, Clock, Keys, LIFE, Pipe, Watched, Wire, caller, endpoint, namespace, order, service,
-    spiffe,
+    Book, Clock, Keys, LIFE, Pipe, Watched, Wire, caller, endpoint, namespace, order, roles,
+    service, spiffe,
 };
 use tokio::time::{Instant, sleep};
 
@@ -85,26 +85,10 @@ impl World {
             &forwarder,
             &[],
         ));
-        let roles = self.forwarder(n, &forwarder, kernel.clone(), book.clone());
-        let name = format!("manager-{n}");
-        let (keys, table) = (Keys::new(&name, self.clock), Arc::new(Watched::default()));
-        let config = nsm_manager::Config {
-            name: name.clone(),
-            url: manager.clone(),
-            forwarders: anybody(),
-            info: [("nodeName".to_owned(), format!("node-{n}"))].into(),
-        };
-        let seams = Seams {
-            secret: secret(&name),
-            tokens: keys.clone(),
-            transport: self.wire.transport(keys),
-            directory: locals.clone(),
-            table: table.clone(),
-            tasks: self.tasks.clone(),
-        };
-        let list = nsm_manager::connections(&config, &seams);
-        self.wire
-            .attach(&manager, spiffe(&name), list, Some(table.clone()));
+        let own = format!("forwarder-{n}");
+        let roles = self.forwarder(n, &own, &forwarder, kernel.clone(), book.clone());
+        let own = format!("manager-{n}");
+        let table = self.manager(n, &own, &manager, &locals);
         Node {
             manager,
             forwarder,
@@ -116,9 +100,41 @@ impl World {
         }
     }
 
-    fn forwarder(&self, n: u8, url: &str, kernel: Arc<Model>, book: Arc<Book>) -> Forwarder {
+    /// The manager of a node, with this SPIFFE ID: in place of the one that was there.
+    pub(crate) fn manager(&self, n: u8, own: &str, url: &str, locals: &Arc<Book>) -> Arc<Watched> {
+        let name = format!("manager-{n}");
+        let (keys, table) = (Keys::new(own, self.clock), Arc::new(Watched::default()));
+        let config = nsm_manager::Config {
+            name: name.clone(),
+            url: url.to_owned(),
+            forwarders: by_role(),
+            info: [("nodeName".to_owned(), format!("node-{n}"))].into(),
+        };
+        let seams = Seams {
+            secret: secret(&name),
+            tokens: keys.clone(),
+            transport: self.wire.transport(keys),
+            directory: Arc::clone(locals) as Arc<dyn nsm_chain::Directory>,
+            table: table.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let list = nsm_manager::connections(&config, &seams);
+        self.wire
+            .attach(url, spiffe(own), list, Some(table.clone()));
+        table
+    }
+
+    /// The forwarder of a node, with this SPIFFE ID: in place of the one that was there.
+    pub(crate) fn forwarder(
+        &self,
+        n: u8,
+        own: &str,
+        url: &str,
+        kernel: Arc<Model>,
+        book: Arc<Book>,
+    ) -> Forwarder {
         let name = format!("forwarder-{n}");
-        let (keys, table) = (Keys::new(&name, self.clock), Arc::new(Watched::default()));
+        let (keys, table) = (Keys::new(own, self.clock), Arc::new(Watched::default()));
         let config = Config {
             name: name.clone(),
             tunnel_ip: format!("192.168.0.{n}").parse().unwrap(),
@@ -132,12 +148,13 @@ impl World {
             transport: self.wire.transport(keys),
             directory: book,
             kernel: kernel as Arc<dyn Kernel>,
+            roles: roles(),
             table: table.clone(),
             tasks: self.tasks.clone(),
         };
         let roles = Forwarder::new(&config, &parts);
         self.wire
-            .attach(url, spiffe(&name), roles.chain.clone(), Some(table));
+            .attach(url, spiffe(own), roles.chain.clone(), Some(table));
         roles
     }
 
@@ -150,6 +167,7 @@ impl World {
             tokens: keys.clone(),
             transport: self.wire.transport(keys),
             manager: target(manager),
+            roles: roles(),
             namespace: Namespace { inode, descriptor },
             table: table.clone(),
             tasks: self.tasks.clone(),
@@ -294,10 +312,10 @@ pub(crate) fn down(node: &Node) {
     }
 }
 
-/// Forwarders by any identity.
-fn anybody() -> nsm_manager::elements::Forwarders {
+/// Forwarders by their standard names.
+fn by_role() -> nsm_manager::elements::Forwarders {
     nsm_manager::elements::Forwarders {
         service: "forwarder".to_owned(),
-        may: Arc::new(|_| true),
+        roles: roles(),
     }
 }

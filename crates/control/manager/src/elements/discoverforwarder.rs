@@ -15,7 +15,9 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
     registry::{NetworkService, NetworkServiceEndpoint},
 };
-use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next, elements::Downstream};
+use nsm_chain::{
+    Call, Code, Connections, Directory, Element, Error, Expected, Next, elements::Downstream,
+};
 use nsm_model::{path, select};
 
 /// The forwarder that carries this connection.
@@ -26,6 +28,7 @@ struct Chosen(String);
 pub struct DiscoverForwarder {
     directory: Arc<dyn Directory>,
     service: String,
+    expected: Expected,
 }
 
 impl std::fmt::Debug for DiscoverForwarder {
@@ -35,12 +38,17 @@ impl std::fmt::Debug for DiscoverForwarder {
 }
 
 impl DiscoverForwarder {
-    /// The element; forwarders register under the name `service`.
+    /// The element; forwarders register under the name `service`, and answer as `expected`.
     #[must_use]
-    pub fn new(directory: Arc<dyn Directory>, service: impl Into<String>) -> Self {
+    pub fn new(
+        directory: Arc<dyn Directory>,
+        service: impl Into<String>,
+        expected: Expected,
+    ) -> Self {
         Self {
             directory,
             service: service.into(),
+            expected,
         }
     }
 
@@ -108,6 +116,7 @@ impl Element<Connections> for DiscoverForwarder {
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
         let mut first_cause = None;
+        call.scratch.put(self.expected.clone());
         for forwarder in self.forwarders(call, &request.connection).await? {
             let answer = match self.directory.target(&forwarder, call.deadline).await {
                 Ok(target) => {
@@ -142,6 +151,7 @@ impl Element<Connections> for DiscoverForwarder {
             && let Some(name) = path::next(&connection.path).map(|segment| segment.name.clone())
             && let Ok(forwarder) = self.directory.endpoint(&name, call.deadline).await
         {
+            call.scratch.put(self.expected.clone());
             call.scratch
                 .put(self.directory.target(&forwarder, call.deadline).await?);
         }

@@ -3,16 +3,19 @@
 //! *What it does*: sdk `pkg/registry/common/localbypass`: keeps the endpoint's own URL and socket,
 //! registers it further up with ours, and gives its own back in the answer.
 //! *Where it stands*: after `recvfd`; before `connect`.
-//! *On Close*: by its owner, or at the end of its lease: the endpoint is local no longer, whatever
-//! the registry says.
+//! *On Close*: by its owner, by an operator, or at the end of its lease: the endpoint is local no
+//! longer, whatever the registry says.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use nsm_api::registry::NetworkServiceEndpoint;
-use nsm_chain::{Call, Code, Element, Endpoints, Error, Next};
-
-use nsm_registry::chain::MayRelay;
+use nsm_chain::{Call, Element, Endpoints, Error, Next};
+use nsm_policy::{
+    denial::{Denial, Kind},
+    roles::{Role, RoleSource},
+};
+use nsm_registry::chain::Asker;
 
 use super::recvfd::Socket;
 use crate::{Local, Locals};
@@ -30,8 +33,8 @@ pub struct LocalBypass {
 pub struct Forwarders {
     /// The service that forwarders register under.
     pub service: String,
-    /// Whether an identity may.
-    pub may: MayRelay,
+    /// Who holds that role.
+    pub roles: RoleSource,
 }
 
 impl std::fmt::Debug for Forwarders {
@@ -57,15 +60,22 @@ impl LocalBypass {
         };
         let service = &self.forwarders.service;
         let forwards = endpoint.network_service_names.contains(service);
-        if !forwards || (self.forwarders.may)(&caller.id) {
+        let roles = self.forwarders.roles.current();
+        if !forwards || roles.holds(Role::Forwarder, &caller.id) {
             return Ok(());
         }
-        let message = format!(
-            "endpoint {}: {} may not register as a forwarder (network service {service:?}): name its SPIFFE ID's path \
-             in the manager's --forwarders, or offer another service",
+        let why = format!(
+            "endpoint {}: {} may not register as a forwarder (network service {service:?}): give it that role in the \
+             manager's roles file, or offer another service",
             endpoint.name, caller.id
         );
-        Err(Error::new(Code::PermissionDenied, message))
+        let what = format!("register forwarder {}", endpoint.name);
+        Err(Error::denied(&Denial::new(
+            Kind::Role,
+            &caller.id,
+            what,
+            why,
+        )))
     }
 }
 
@@ -110,7 +120,8 @@ impl Element<Endpoints> for LocalBypass {
             .locals
             .get(&name)
             .is_some_and(|local| local.owner == caller);
-        if caller.is_none() || own {
+        let operator = call.scratch.get() == Some(Asker { operator: true });
+        if caller.is_none() || own || operator {
             self.locals.remove(&name);
         }
         self.own_url.clone_into(&mut endpoint.url);

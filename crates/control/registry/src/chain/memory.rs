@@ -2,13 +2,13 @@
 //!
 //! *What it does*: sdk `pkg/registry/common/memory`, over the store and the index.
 //! *Where it stands*: last.
-//! *On Close*: the record ends if it belongs to whoever calls. A close without a caller is the one
-//! of a timer: it ends what is due, and leaves what was renewed meanwhile.
+//! *On Close*: the record ends if it belongs to whoever calls, or an operator does. A close without
+//! a caller is the one of a timer: it ends what is due, and leaves what was renewed meanwhile.
 
 use async_trait::async_trait;
 use nsm_chain::{Call, Element, Error, Kind, Next};
 
-use super::Hops;
+use super::{Asker, Hops};
 use crate::{Record, Registry};
 
 /// See the module.
@@ -46,6 +46,9 @@ impl<R: Record<Request = <R as Kind>::Item>> Element<R> for Memory {
         next: Next<R>,
     ) -> Result<(), Error> {
         let ended = match call.scratch.get::<Hops>() {
+            Some(_) if call.scratch.get() == Some(Asker { operator: true }) => {
+                self.0.unregister_any::<R>(R::id(&record)).await
+            }
             Some(Hops(hops)) => {
                 *R::path_ids_mut(&mut record) = hops;
                 self.0.unregister::<R>(&record).await

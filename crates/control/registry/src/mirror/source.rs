@@ -8,9 +8,8 @@ use nsm_api::registry::{
     NetworkService, NetworkServiceEndpoint, NetworkServiceEndpointQuery,
     NetworkServiceEndpointResponse, NetworkServiceQuery, NetworkServiceResponse,
 };
-use nsm_chain::{Endpoints, Error, Services};
-use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
-use nsm_rpc::{Answers, PeerHandle, Pool, TokenSource, client};
+use nsm_chain::{Endpoints, Error, Services, Target};
+use nsm_rpc::{Answers, Hop, Transport, client};
 use tokio::time::Instant;
 
 use super::{Side, Sides};
@@ -124,21 +123,15 @@ impl Sourced for Endpoints {
 /// A registry at an address.
 #[derive(Debug, Clone)]
 pub struct RpcSource {
-    /// The connections of this process.
-    pub pool: Pool,
-    /// Its tokens.
-    pub tokens: TokenSource,
+    /// The way there, and who must answer.
+    pub transport: Transport,
     /// Where the registry is.
-    pub url: EndpointUrl,
-    /// Who it must be; anybody of the trust domain if absent.
-    pub expected: Option<SpiffeId>,
+    pub target: Target,
 }
 
 impl RpcSource {
-    async fn peer(&self, deadline: Instant) -> Result<PeerHandle, Error> {
-        self.pool
-            .connect(&self.url, self.expected.as_ref(), deadline)
-            .await
+    async fn hop(&self, deadline: Instant) -> Result<Hop, Error> {
+        self.transport.hop(&self.target, deadline).await
     }
 }
 
@@ -165,9 +158,9 @@ impl Source for RpcSource {
         query: NetworkService,
         deadline: Instant,
     ) -> Result<Answers<NetworkServiceResponse>, Error> {
-        let peer = self.peer(deadline).await?;
+        let Hop { peer, tokens } = self.hop(deadline).await?;
         Ok(
-            client::services::find(&peer, &self.tokens, services(query, true), deadline)
+            client::services::find(&peer, &tokens, services(query, true), deadline)
                 .await?
                 .boxed(),
         )
@@ -178,9 +171,9 @@ impl Source for RpcSource {
         query: NetworkServiceEndpoint,
         deadline: Instant,
     ) -> Result<Answers<NetworkServiceEndpointResponse>, Error> {
-        let peer = self.peer(deadline).await?;
+        let Hop { peer, tokens } = self.hop(deadline).await?;
         Ok(
-            client::endpoints::find(&peer, &self.tokens, endpoints(query, true), deadline)
+            client::endpoints::find(&peer, &tokens, endpoints(query, true), deadline)
                 .await?
                 .boxed(),
         )
@@ -191,9 +184,9 @@ impl Source for RpcSource {
         query: NetworkService,
         deadline: Instant,
     ) -> Result<Vec<NetworkService>, Error> {
-        let peer = self.peer(deadline).await?;
+        let Hop { peer, tokens } = self.hop(deadline).await?;
         let found =
-            client::services::find(&peer, &self.tokens, services(query, false), deadline).await?;
+            client::services::find(&peer, &tokens, services(query, false), deadline).await?;
         let found: Vec<_> = found.try_collect().await?;
         Ok(found
             .into_iter()
@@ -206,9 +199,9 @@ impl Source for RpcSource {
         query: NetworkServiceEndpoint,
         deadline: Instant,
     ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
-        let peer = self.peer(deadline).await?;
+        let Hop { peer, tokens } = self.hop(deadline).await?;
         let found =
-            client::endpoints::find(&peer, &self.tokens, endpoints(query, false), deadline).await?;
+            client::endpoints::find(&peer, &tokens, endpoints(query, false), deadline).await?;
         let found: Vec<_> = found.try_collect().await?;
         Ok(found
             .into_iter()

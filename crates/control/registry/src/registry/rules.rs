@@ -2,6 +2,7 @@
 
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
 use nsm_chain::{Code, Endpoints, Error, Services};
+use nsm_policy::denial::{Denial, Kind};
 
 use crate::record::{Record, owner};
 
@@ -66,12 +67,17 @@ pub(crate) fn may_end<R: Record>(current: &R::Item, by: &R::Item) -> Result<(), 
 }
 
 fn foreign<R: Record>(current: &R::Item, new: &R::Item, what: &str) -> Error {
-    let message = format!(
-        "{} {:?} belongs to {}; {} may not {what} it: use another name, or have its owner unregister it",
-        R::NAME,
-        R::id(current),
+    let who = owner::<R>(new).unwrap_or("a caller without identity");
+    let (kind, name) = (R::NAME, R::id(current));
+    let why = format!(
+        "{kind} {name:?} belongs to {}; {who} may not {what} it: use another name, or have its owner or an operator \
+         unregister it",
         owner::<R>(current).unwrap_or("nobody"),
-        owner::<R>(new).unwrap_or("a caller without identity"),
     );
-    Error::new(Code::PermissionDenied, message)
+    Error::denied(&Denial::new(
+        Kind::Name,
+        who,
+        format!("{what} {kind} {name:?}"),
+        why,
+    ))
 }

@@ -13,6 +13,7 @@ use std::{
 use futures_util::Stream;
 use nsm_api::connection::{Connection, ConnectionEvent, ConnectionEventType};
 use nsm_chain::{Code, Error};
+use nsm_model::spiffe::SpiffeId;
 use tokio::sync::mpsc;
 
 use super::table::Table;
@@ -21,8 +22,8 @@ use super::table::Table;
 /// their connection, so that one costs 24 bytes here.
 pub const MAX_WAITING_EVENTS: usize = 1_024;
 
-/// Decides what a subscriber sees.
-pub(crate) type Filter = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
+/// Decides what a subscriber sees, of a connection and of those that it is shown to.
+pub(crate) type Filter = Box<dyn Fn(&Connection, &[SpiffeId]) -> bool + Send + Sync>;
 
 /// What happened, with the connection shared by all who are told.
 #[derive(Debug, Clone)]

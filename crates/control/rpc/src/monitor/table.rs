@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use nsm_api::connection::{Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector};
 use nsm_chain::{Call, Code, Error};
 use nsm_model::spiffe::SpiffeId;
+use nsm_policy::denial::{Denial, Kind};
 
 use super::{
     matches,
@@ -33,6 +34,8 @@ pub(crate) struct Table(Mutex<State>);
 #[derive(Default)]
 struct State {
     connections: BTreeMap<String, Arc<Connection>>,
+    /// Who sees a connection, other than operators; said before it is there.
+    shown: BTreeMap<String, Vec<SpiffeId>>,
     subscribers: BTreeMap<u64, Subscriber>,
     next: u64,
 }
@@ -50,6 +53,17 @@ impl Connections {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on these see a connection with this id.
+    pub fn show(&self, id: &str, to: Vec<SpiffeId>) {
+        self.0.state().shown.insert(id.to_owned(), to);
+    }
+
+    /// Whether somebody sees a connection, other than as an operator.
+    #[must_use]
+    pub fn sees(&self, id: &str, who: &SpiffeId) -> bool {
+        self.0.state().shown_to(id).contains(who)
     }
 
     /// Remembers a connection as it is now, and tells those who watch it; an unchanged one tells
@@ -91,6 +105,7 @@ impl Connections {
             kind: ConnectionEventType::DELETE,
             connection: Arc::clone(&connection),
         });
+        state.shown.remove(id);
         Some(connection)
     }
 
@@ -119,9 +134,34 @@ impl Connections {
     /// Beyond [`MAX_SUBSCRIBERS`].
     pub fn subscribe(
         &self,
-        filter: impl Fn(&Connection) -> bool + Send + Sync + 'static,
+        filter: impl Fn(&Connection, &[SpiffeId]) -> bool + Send + Sync + 'static,
     ) -> Result<Events, Error> {
         self.subscribe_boxed(Box::new(filter))
+    }
+
+    /// The id of a connection that `selector` names by an id, where the caller sees none of those
+    /// that it names: somebody else's.
+    fn foreign(
+        &self,
+        selector: &MonitorScopeSelector,
+        sees: impl Fn(&Connection, &[SpiffeId]) -> bool,
+    ) -> Option<String> {
+        if selector.path_segments.iter().all(|one| one.id.is_empty()) {
+            return None;
+        }
+        let state = self.0.state();
+        let named = state
+            .connections
+            .values()
+            .filter(|one| matches(selector, one));
+        let mut foreign = None;
+        for one in named {
+            if sees(one, state.shown_to(&one.id)) {
+                return None;
+            }
+            foreign.get_or_insert_with(|| one.id.clone());
+        }
+        foreign
     }
 
     fn subscribe_boxed(&self, filter: Filter) -> Result<Events, Error> {
@@ -133,7 +173,7 @@ impl Connections {
         let seen: Vec<_> = state
             .connections
             .values()
-            .filter(|one| filter(one))
+            .filter(|one| filter(one, state.shown_to(&one.id)))
             .cloned()
             .collect();
         let number = state.next;
@@ -169,20 +209,26 @@ impl Table {
 }
 
 impl State {
+    fn shown_to(&self, id: &str) -> &[SpiffeId] {
+        self.shown.get(id).map_or(&[], Vec::as_slice)
+    }
+
     fn tell(&mut self, change: &Change) {
+        let shown = self.shown.get(&change.connection.id);
+        let shown = shown.map_or(&[][..], Vec::as_slice);
         self.subscribers
-            .retain(|_, one| !(one.filter)(&change.connection) || one.tell(change));
+            .retain(|_, one| !(one.filter)(&change.connection, shown) || one.tell(change));
     }
 }
 
-/// Decides whether a caller may see a connection.
-type Visible = Arc<dyn Fn(&SpiffeId, &Connection) -> bool + Send + Sync>;
+/// Decides whether a caller sees every connection.
+type Operators = Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>;
 
-/// `MonitorConnections` of a role: its table, and its rule of who may see what.
+/// `MonitorConnections` of a role: everybody sees what is shown to it, operators everything.
 #[derive(Clone)]
 pub struct Service {
     connections: Connections,
-    visible: Visible,
+    operators: Operators,
 }
 
 impl std::fmt::Debug for Service {
@@ -192,15 +238,23 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    /// Serves a table; `visible` is asked for each connection and caller.
+    /// Serves a table; `operators` says who is one, at each look.
     pub fn new(
         connections: Connections,
-        visible: impl Fn(&SpiffeId, &Connection) -> bool + Send + Sync + 'static,
+        operators: impl Fn(&SpiffeId) -> bool + Send + Sync + 'static,
     ) -> Self {
         Self {
             connections,
-            visible: Arc::new(visible),
+            operators: Arc::new(operators),
         }
+    }
+
+    fn denied(caller: &SpiffeId, id: &str) -> Error {
+        let why = format!(
+            "connection {id} is not {caller}'s: its maker, the hop that brought it here, and operators watch it"
+        );
+        let what = format!("monitor connection {id}");
+        Error::denied(&Denial::new(Kind::Owner, caller, what, why))
     }
 }
 
@@ -217,8 +271,17 @@ impl Monitor for Service {
                 "a monitor stream needs a caller",
             ));
         };
-        let visible = Arc::clone(&self.visible);
-        let sees = move |one: &Connection| matches(&selector, one) && visible(&caller.id, one);
+        let operators = Arc::clone(&self.operators);
+        let who = caller.id;
+        let own = {
+            let who = who.clone();
+            move |shown: &[SpiffeId]| shown.contains(&who) || operators(&who)
+        };
+        if let Some(id) = self.connections.foreign(&selector, |_, shown| own(shown)) {
+            return Err(Self::denied(&who, &id));
+        }
+        let sees =
+            move |one: &Connection, shown: &[SpiffeId]| matches(&selector, one) && own(shown);
         Ok(Box::pin(self.connections.subscribe(sees)?))
     }
 }

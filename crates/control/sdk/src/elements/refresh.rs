@@ -2,7 +2,9 @@
 //!
 //! *What it does*: sdk `pkg/networkservice/common/refresh`: after each answer it waits for a third
 //! of the shortest life among the path's tokens, then asks again through `begin`; what fails is
-//! tried again with longer waits, so that two more tries fit before the lease ends.
+//! tried again with longer waits, so that two more tries fit before the lease ends. A token that
+//! is over in a fresh answer tells of a hop's clock and of nothing else: it does not count; and
+//! lives that are short again and again make longer and longer waits.
 //! *Where it stands*: after `begin`; before `heal`.
 //! *On Close*: the clock stops.
 
@@ -19,8 +21,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The part of the shortest life after which a refresh begins.
 const SHARE: u32 = 3;
-/// A clock that disagrees must not make a hot loop of refreshes.
+/// A clock that disagrees must not make a hot loop of refreshes: the first wait, which doubles for
+/// as long as lives stay that short, and the last.
 const SHORTEST: Duration = Duration::from_secs(1);
+const SHORT_FOR_LONG: Duration = Duration::from_secs(32);
 /// What is refreshed when the path says nothing of expiry: a third of upstream's token life.
 const UNKNOWN: Duration = Duration::from_secs(200);
 /// Waits between attempts.
@@ -54,7 +58,24 @@ impl Refresh {
     }
 
     fn start(&self, call: &Call, connection: &Connection) -> Result<(), Error> {
-        let wait = wait(connection, self.tokens.now());
+        let (mut wait, late) = wait(connection, self.tokens.now());
+        if let Some(Late { hop, by }) = late {
+            tracing::warn!(
+                id = connection.id,
+                hop,
+                skew_s = by.as_secs(),
+                "the clock of a hop is behind ours: its token was over before its answer came; set the clocks of both \
+                 sides"
+            );
+        }
+        let Short(times) = call.store.get().unwrap_or_default();
+        let short = wait <= SHORTEST;
+        call.store
+            .put(Short(if short { times.saturating_add(1) } else { 0 }));
+        if short {
+            let doubled = SHORTEST.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX));
+            wait = doubled.min(SHORT_FOR_LONG);
+        }
         let factory = Factory::<Connections>::of(call)?;
         let stop = CancellationToken::new();
         call.store.put(Clock(stop.clone().drop_guard()));
@@ -69,16 +90,40 @@ impl Refresh {
     }
 }
 
-/// How long to wait before asking for a connection again.
-fn wait(connection: &Connection, now: SystemTime) -> Duration {
-    let expiries = connection.path.path_segments.iter().filter_map(|segment| {
-        let expires = segment.expires.as_option()?;
-        let since = Duration::from_secs(u64::try_from(expires.seconds).ok()?);
-        Some((UNIX_EPOCH + since).duration_since(now).unwrap_or_default())
-    });
-    expiries
-        .min()
-        .map_or(UNKNOWN, |life| (life / SHARE).max(SHORTEST))
+/// How many times in a row the wait was the shortest.
+#[derive(Debug, Clone, Copy, Default)]
+struct Short(u32);
+
+/// A hop whose token was over when it came.
+#[derive(Debug, PartialEq, Eq)]
+struct Late {
+    hop: String,
+    by: Duration,
+}
+
+/// How long to wait before asking for a connection again, and whose clock is behind.
+fn wait(connection: &Connection, now: SystemTime) -> (Duration, Option<Late>) {
+    let (mut shortest, mut late) = (None, None);
+    for segment in &connection.path.path_segments {
+        let expires = segment.expires.as_option();
+        let Some(since) = expires.and_then(|expires| u64::try_from(expires.seconds).ok()) else {
+            continue;
+        };
+        let Some(at) = UNIX_EPOCH.checked_add(Duration::from_secs(since)) else {
+            continue;
+        };
+        match at.duration_since(now) {
+            Ok(life) => shortest = Some(shortest.map_or(life, |known: Duration| known.min(life))),
+            Err(over) => {
+                late.get_or_insert_with(|| Late {
+                    hop: segment.name.clone(),
+                    by: over.duration(),
+                });
+            }
+        }
+    }
+    let wait = shortest.map_or(UNKNOWN, |life| (life / SHARE).max(SHORTEST));
+    (wait, late)
 }
 
 async fn run(factory: Factory<Connections>, wait: Duration, patience: Duration) {
@@ -133,9 +178,10 @@ mod tests {
             (vec![600, 300, 900], 100),
             (vec![600], 200),
             (vec![1], 1),
-            // What has expired already is due at once.
-            (vec![600, -5], 1),
-            (vec![-5], 1),
+            // What is over already in a fresh answer says nothing of its life.
+            (vec![600, -5], 200),
+            (vec![-5], 200),
+            (vec![-600, 3, 900], 1),
             (vec![], 200),
         ] {
             let at = |life: i64| match u64::try_from(life) {
@@ -154,7 +200,11 @@ mod tests {
                 path: MessageField::some(path),
                 ..Default::default()
             };
-            assert_eq!(wait(&connection, now).as_secs(), expected, "{lives:?}");
+            let (wait, late) = wait(&connection, now);
+            assert_eq!(wait.as_secs(), expected, "{lives:?}");
+            let over = lives.iter().find(|life| **life < 0);
+            let by = over.map(|life| Duration::from_secs(life.unsigned_abs()));
+            assert_eq!(late.map(|late| late.by), by, "{lives:?}");
         }
     }
 }
