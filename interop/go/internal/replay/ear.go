@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"interop/internal/gen/connection"
 	"interop/internal/gen/registry"
 	"interop/internal/identity"
 	"interop/internal/meta"
@@ -95,8 +96,8 @@ func subject(message map[string]any) string {
 	return ""
 }
 
-// improvise registers what the recorded program never did, as a registry would, and refuses
-// everything else.
+// improvise registers what the recorded program never did, as a registry would, has connections
+// closed, and refuses everything else.
 func (e *ear) improvise(call *heard, message proto.Message) {
 	e.mu.Lock()
 	e.improvised = append(e.improvised, call)
@@ -115,6 +116,9 @@ func (e *ear) improvise(call *heard, message proto.Message) {
 			return
 		}
 		call.reply <- reply{message: &emptypb.Empty{}, header: call.answerPath()}
+	case *connection.Connection:
+		// It ends: that is no part of the script.
+		call.reply <- reply{message: &emptypb.Empty{}}
 	default:
 		call.reply <- reply{err: status.Error(codes.Unavailable, "the script has no such call")}
 	}
