@@ -100,6 +100,9 @@ func TestBeginServer(t *testing.T) {
 		{"and ends the connection", false, func() error { return closed("x") }, "", false},
 		{"with what elements remember", false, func() error { return request(up) }, "request x UP", false},
 		{"as the last close shows", false, func() error { return closed("x") }, "close nse1 UP", false},
+		{"one more", false, func() error { return request(up) }, "request x UP", false},
+		{"a reselect that fails ends the connection", true, func() error { return request(reselect) }, "close nse1 UP, request x RESELECT_REQUESTED", true},
+		{"there is nothing left of it", false, func() error { return closed("x") }, "", false},
 	} {
 		hop.fail = step.fail
 		err := step.do()

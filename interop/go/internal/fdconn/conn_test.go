@@ -2,11 +2,13 @@ package fdconn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -66,29 +68,31 @@ func TestTransfer(t *testing.T) {
 	for name, row := range map[string]struct {
 		files  int
 		writes []int // lengths
+		held   []int // how many have come after each
 	}{
-		"one with the first byte":              {1, []int{100}},
-		"as many as bytes":                     {3, []int{3}},
-		"more than bytes wait":                 {3, []int{2, 2}},
-		"no more than the limit with a write":  {MaxPerWrite + 1, []int{200, 1}},
-		"none":                                 {0, []int{5, 5}},
-		"an empty write takes none with it":    {1, []int{0, 1}},
-		"twice the limit, in a write for each": {2 * MaxPerWrite, []int{MaxPerWrite, 300}},
+		"one with the first byte":              {1, []int{100}, []int{1}},
+		"as many as bytes":                     {3, []int{3}, []int{3}},
+		"more than bytes wait":                 {3, []int{2, 2}, []int{2, 3}},
+		"no more than the limit with a write":  {MaxPerWrite + 1, []int{200, 1}, []int{MaxPerWrite, MaxPerWrite + 1}},
+		"none":                                 {0, []int{5, 5}, []int{0, 0}},
+		"an empty write takes none with it":    {1, []int{0, 1}, []int{0, 1}},
+		"twice the limit, in a write for each": {2 * MaxPerWrite, []int{MaxPerWrite, 300}, []int{MaxPerWrite, 2 * MaxPerWrite}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := ends(t)
 			names := files(t, row.files)
 			inodes := send(t, near, names)
-			sent := 0
-			for _, length := range row.writes {
+			for at, length := range row.writes {
 				n, err := near.Write(make([]byte, length))
 				if err != nil || n != length {
 					t.Fatalf("write of %d: %d, %v", length, n, err)
 				}
-				sent += n
-			}
-			if _, err := io.ReadFull(far, make([]byte, sent)); err != nil {
-				t.Fatal(err)
+				if _, err := io.ReadFull(far, make([]byte, length)); err != nil {
+					t.Fatal(err)
+				}
+				if far.Held() != row.held[at] {
+					t.Errorf("after write %d: %d descriptors have come, want %d", at, far.Held(), row.held[at])
+				}
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
@@ -104,9 +108,6 @@ func TestTransfer(t *testing.T) {
 				}
 				_ = file.Close()
 			}
-			if far.Held() != row.files {
-				t.Errorf("%d descriptors held", far.Held())
-			}
 		})
 	}
 }
@@ -118,6 +119,7 @@ func TestLateAndEarly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	open := descriptors(t)
 	// Two who wait before it comes, and one who asks after.
 	before := []<-chan *os.File{far.Receive(inode), far.Receive(inode)}
 	send(t, near, name)
@@ -134,10 +136,37 @@ func TestLateAndEarly(t *testing.T) {
 		if file == nil {
 			t.Fatal("no file")
 		}
+		t.Cleanup(func() { _ = file.Close() })
 		seen[file.Fd()] = true
 	}
 	if len(seen) != 3 || far.Held() != 1 {
 		t.Errorf("%d files of their own, %d held", len(seen), far.Held())
+	}
+	// Theirs, and the one that is held: the second that came is not open any more.
+	if now := descriptors(t); now != open+4 {
+		t.Errorf("%d descriptors more, want 4", now-open)
+	}
+}
+
+// descriptors is how many this process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}
+
+// A read that fails tells of no bytes: layers above take a negative count for a bug.
+func TestReset(t *testing.T) {
+	near, far := ends(t)
+	if _, err := far.Write([]byte("never read")); err != nil {
+		t.Fatal(err)
+	}
+	_ = near.Close()
+	if n, err := far.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read %d, %v", n, err)
 	}
 }
 

@@ -2,7 +2,9 @@ package ipam
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,13 +15,13 @@ import (
 )
 
 // endpoint is a chain that hands out from these groups.
-func endpoint(t *testing.T, groups string) chain.Handler {
+func endpoint(t *testing.T, groups string, more ...chain.Element) chain.Handler {
 	t.Helper()
 	parsed, err := ParseGroups(groups)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return chain.New(append([]chain.Element{chain.NewBeginServer(t.Context())}, New(parsed)...)...)
+	return chain.New(slices.Concat([]chain.Element{chain.NewBeginServer(t.Context())}, New(parsed), more)...)
 }
 
 func request(id string, ip *connectioncontext.IPContext) *networkservice.NetworkServiceRequest {
@@ -85,8 +87,24 @@ func TestPairs(t *testing.T) {
 	}
 }
 
+// broken is an element that fails when it is told to.
+type broken struct {
+	chain.Element
+	now bool
+}
+
+func (b *broken) Request(_ context.Context, request *networkservice.NetworkServiceRequest, next chain.Handler) (*connection.Connection, error) {
+	if b.now {
+		return nil, errors.New("broken")
+	}
+	return request.Connection, nil
+}
+
+func (b *broken) Close(context.Context, *connection.Connection, chain.Handler) error { return nil }
+
 func TestLives(t *testing.T) {
-	handler := endpoint(t, "10.0.0.0/30")
+	behind := &broken{}
+	handler := endpoint(t, "10.0.0.0/30", behind)
 	ctx := context.Background()
 	ask := func(id string, ip *connectioncontext.IPContext) string {
 		t.Helper()
@@ -101,6 +119,20 @@ func TestLives(t *testing.T) {
 		do   func() string
 		want string
 	}{
+		{"what is refused behind keeps nothing", func() string {
+			behind.now = true
+			defer func() { behind.now = false }()
+			return ask("x", nil)
+		}, "FULL"},
+		{"what comes with one address that is not free keeps none of what it brought", func() string {
+			return ask("y", &connectioncontext.IPContext{DstIpAddrs: []string{"10.0.0.3/32"}, SrcIpAddrs: []string{"10.9.0.1/32"}})
+		}, "10.0.0.3/32+10.0.0.0/32 10.9.0.1/32+10.0.0.1/32 via 10.0.0.0/32 back 10.0.0.1/32"},
+		{"so another can have it", func() string {
+			return ask("z", &connectioncontext.IPContext{DstIpAddrs: []string{"10.0.0.3/32"}, SrcIpAddrs: []string{"10.0.0.2/32"}})
+		}, "10.0.0.3/32 10.0.0.2/32"},
+		{"y and z close", func() string {
+			return fmt.Sprint(handler.Close(ctx, &connection.Connection{Id: "y"}), handler.Close(ctx, &connection.Connection{Id: "z"}))
+		}, "<nil> <nil>"},
 		{"a connects", func() string { return ask("a", nil) }, "10.0.0.0/32 10.0.0.1/32"},
 		{"a refreshes", func() string { return ask("a", nil) }, "10.0.0.0/32 10.0.0.1/32"},
 		{"b connects", func() string { return ask("b", nil) }, "10.0.0.2/32 10.0.0.3/32"},
