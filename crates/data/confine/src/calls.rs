@@ -5,8 +5,8 @@
 //! ones, kernel modules, keys, BPF, performance counters, io_uring, userfaultfd, changing user or
 //! group, the clock, and everything newer than this list.
 //!
-//! Something new answers ENOSYS here and works with `NSM_SECCOMP=off`? Then `strace` names the call,
-//! and it gets a line here if the role is to have it.
+//! Something new answers ENOSYS here and works with `NSM_SECCOMP=off`? Then `strace` names the
+//! call, and it gets a line here if the role is to have it.
 
 use libc::c_long;
 use seccompiler::{

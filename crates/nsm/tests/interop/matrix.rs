@@ -273,7 +273,12 @@ impl<'a> Scene<'a> {
         let address = |key: &str| -> IpAddr { parameter(key).parse().unwrap() };
         let vni: u32 = parameter("vni").parse().unwrap();
         let even = address("src_ip") <= address("dst_ip");
-        assert_eq!(vni % 2 == 0, even, "{:?}", far.mechanism.parameters);
+        assert_eq!(
+            vni.is_multiple_of(2),
+            even,
+            "{:?}",
+            far.mechanism.parameters
+        );
     }
 
     /// The connection as the client's manager tells it, once it is up and as wanted.
