@@ -119,6 +119,8 @@ func (o Options) requests(root context.Context, services regchain.Handler[regcha
 		&DiscoverForwarder{Services: services, Endpoints: endpoints, Name: o.Forwarder, Own: o.Public},
 		// still the right endpoint
 		&NetSvcMonitor{Root: root, Services: services, Endpoints: endpoints},
+		// which addresses not
+		ExcludedPrefixes{},
 		// descriptors from the caller
 		&elements.RecvFDServer{},
 		// the next hop

@@ -143,7 +143,7 @@ func (p *player) step(ctx context.Context, at int, event recording.Event) error 
 	case call == nil || call.heard == nil:
 		return nil
 	default:
-		return p.reply(event, call)
+		return p.reply(at, event, call)
 	}
 }
 
@@ -165,6 +165,10 @@ func (p *player) learn(at int, event recording.Event) error {
 			return err
 		}
 		p.lookups.learn(message)
+		if event.Message["type"] != nil {
+			// What is told on a watch is to be passed on before anything else happens.
+			time.Sleep(settle)
+		}
 		call.recorded = append(call.recorded, event)
 	case recording.Request:
 		call.live = append(call.live, event.Message)
@@ -380,8 +384,24 @@ func (p *player) arrived(event recording.Event, call *heard) {
 	}
 }
 
+// foresee has the peer's monitor show what it showed next: the program may look at once.
+func (p *player) foresee(at int, event recording.Event) error {
+	for later := at + 1; later < len(p.recording.Events); later++ {
+		other := p.recording.Events[later]
+		if other.Direction != "out" || other.Peer != event.Peer || other.Kind != recording.Answer ||
+			!strings.HasSuffix(other.Method, "/MonitorConnections") {
+			continue
+		}
+		if other.Message["type"] != nil {
+			return nil
+		}
+		return p.learn(later, other)
+	}
+	return nil
+}
+
 // reply answers the program's call as the recorded one was.
-func (p *player) reply(event recording.Event, call *playing) error {
+func (p *player) reply(at int, event recording.Event, call *playing) error {
 	if event.Kind == recording.End {
 		var code codes.Code
 		if err := code.UnmarshalJSON([]byte(`"` + strings.ToUpper(snake(event.Code)) + `"`)); err != nil {
@@ -394,6 +414,9 @@ func (p *player) reply(event recording.Event, call *playing) error {
 	}
 	message := call.method.NewAnswer()
 	if err := p.say(event.Message, message); err != nil {
+		return err
+	}
+	if err := p.foresee(at, event); err != nil {
 		return err
 	}
 	call.heard.reply <- reply{message: message, header: p.metadata(event.Metadata)}
