@@ -14,6 +14,8 @@ use crate::usage::{self, Usage};
 /// The flood: attempts a second, and how long.
 const RATE: u32 = 200;
 const SECONDS: u32 = 10;
+/// The share of that rate below which nothing was shown.
+const ATTAINED: f64 = 0.9;
 /// How much longer connects may take meanwhile.
 const SLOWER: f64 = 2.0;
 /// Growth of resident memory, MB: as after `cycles`.
@@ -154,6 +156,13 @@ fn figures(
             f64::from(flood.refused),
             "",
             Bound::AtLeast(f64::from(RATE * SECONDS)),
+        ),
+        // A flood that this machine had no time for is none.
+        Figure::new(
+            "flood: attempts a second",
+            f64::from(flood.refused) / flood.took,
+            "",
+            Bound::AtLeast(f64::from(RATE) * ATTAINED),
         ),
         most("descriptors", descriptors, "", 0.0),
         most("memory", grown, "MB", MEMORY),
