@@ -13,6 +13,7 @@ use nsm_model::{
     url::{EndpointUrl, InodeUrl},
 };
 use nsm_rpc::{client::services, inode_url};
+use rustix::process::Signal;
 
 use crate::{
     Group, raw,
@@ -39,8 +40,22 @@ pub(crate) const GROUP: Group = Group {
             "descriptors that are missing or none of a namespace",
             descriptors,
         ),
+        ("the log's level, by signals", log_level),
     ],
 };
+
+/// SIGUSR1 makes a role tell everything, SIGUSR2 what it was started with.
+fn log_level(world: &World) {
+    let endpoint = world.endpoint(0, "o-level-nse", "o-level", &[]);
+    for (at, signal) in [Signal::USR1, Signal::USR2].into_iter().enumerate() {
+        endpoint.process.signal(signal.as_raw()).unwrap();
+        let changed = || count(&endpoint.log, "the log's level is another one") == at + 1;
+        until("the level changes", PATIENCE, changed);
+    }
+    end(endpoint);
+    let log = world.lab.logs().join("o-level-nse.log");
+    assert_eq!(count(&log, "everything is told"), 1);
+}
 
 fn refusals(world: &World, rows: &[(&str, &str, &[&str])]) {
     let before = world.census(&[]);
