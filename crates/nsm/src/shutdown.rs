@@ -1,5 +1,5 @@
-//! What a process is told by signals: SIGTERM or SIGINT to end, SIGUSR1 to log everything, SIGUSR2 to
-//! log again what it was begun with.
+//! What a process is told by signals: SIGTERM or SIGINT to end, SIGUSR1 to log everything, SIGUSR2
+//! to log again what it was begun with.
 
 use tokio::signal::unix::{SignalKind, signal};
 
