@@ -19,6 +19,7 @@ mod hostile;
 mod identity;
 mod matrix;
 mod peers;
+mod replay;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -55,8 +56,9 @@ fn main() -> ExitCode {
 fn jobs<'a>(peers: &'a peers::Peers) -> Vec<Job<'a>> {
     let cells = matrix::cells()
         .map(|cell| -> Job<'a> { Box::new(move |outcome: &Outcome| cell.run(outcome, peers)) });
-    let others: [Job<'a>; 4] = [
+    let others: [Job<'a>; 5] = [
         Box::new(|outcome| identity::habits(outcome, peers)),
+        Box::new(|outcome| replay::run(outcome, peers)),
         Box::new(|outcome| corners::run(outcome, peers)),
         Box::new(|outcome| hostile::run(outcome, peers)),
         Box::new(|outcome| identity::ours(outcome, peers)),
