@@ -85,6 +85,28 @@ const ROWS: &[Row] = &[
         answers: TOKENS,
     },
     Row {
+        name: "a role and segments of others",
+        door: Door::Manager,
+        arguments: "wrong-role",
+        answers: &[("wrong-role", DENIED, "")],
+    },
+    Row {
+        name: "the close of a role that it has not",
+        door: Door::Manager,
+        arguments: "--call close wrong-role",
+        answers: &[("wrong-role", DENIED, "")],
+    },
+    Row {
+        name: "somebody else's connection",
+        door: Door::Manager,
+        arguments: "--id victim --hop victim foreign-request foreign-close foreign-monitor",
+        answers: &[
+            ("foreign-request", DENIED, "victim"),
+            ("foreign-close", DENIED, "victim"),
+            ("foreign-monitor", "OK", ""),
+        ],
+    },
+    Row {
         name: "all connections",
         door: Door::Manager,
         arguments: "monitor-all",

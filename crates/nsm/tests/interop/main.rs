@@ -20,6 +20,7 @@ mod identity;
 mod matrix;
 mod peers;
 mod replay;
+mod scene;
 
 use std::{process::ExitCode, time::Instant};
 

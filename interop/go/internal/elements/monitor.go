@@ -104,6 +104,20 @@ func (m *Monitor) Send(kind connection.ConnectionEventType, conn *connection.Con
 	}
 }
 
+// AskRefresh asks whoever watches to request its connection again.
+func (m *Monitor) AskRefresh() {
+	m.mutex.Lock()
+	all := make([]*connection.Connection, 0, len(m.connections))
+	for _, conn := range m.connections {
+		all = append(all, proto.CloneOf(conn))
+	}
+	m.mutex.Unlock()
+	for _, conn := range all {
+		conn.State = connection.State_REFRESH_REQUESTED
+		m.Send(connection.ConnectionEventType_UPDATE, conn)
+	}
+}
+
 // following is the goroutine that passes on what the next hop says of one connection.
 type following struct{ cancel context.CancelFunc }
 

@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"interop/internal/chain"
@@ -101,7 +103,9 @@ func Run(ctx context.Context, _ []string) error {
 	root, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	server := serve.New(identity.Server(role.Source))
-	server.NetworkService(newChain(root, role, set))
+	handler, monitor := newChain(root, role, set)
+	server.NetworkService(handler, monitor)
+	go refreshOnHangup(root, monitor)
 	ended, err := server.Start(root, set.listenOn)
 	if err != nil {
 		return err
@@ -125,6 +129,22 @@ func Run(ctx context.Context, _ []string) error {
 		}
 	}
 	return err
+}
+
+// refreshOnHangup asks the clients to request their connections again at each SIGHUP: what an
+// endpoint of the field does when something in its connections' context has changed.
+func refreshOnHangup(ctx context.Context, monitor *elements.Monitor) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	defer signal.Stop(asked)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+			monitor.AskRefresh()
+		}
+	}
 }
 
 // newChain is the role.
