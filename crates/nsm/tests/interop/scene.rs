@@ -27,6 +27,8 @@ const REFRESHED: Duration = Duration::from_secs(30);
 const HEALED: Duration = Duration::from_secs(40);
 /// Within this nothing is left.
 const GONE: Duration = Duration::from_secs(40);
+/// Within this a record is: the real programs leave theirs to the lease, of a minute.
+const UNREGISTERED: Duration = Duration::from_secs(70);
 /// How long a program of theirs may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 /// So many packets of a hundred a second may be lost while a busy machine stalls.
@@ -260,7 +262,7 @@ impl<'a> Scene<'a> {
         let ended = self.endpoints.iter().map(|(one, _)| one.pod.name());
         for name in ended {
             let row = format!("endpoint {name} ");
-            until("its record is taken back", GONE, || {
+            until("its record is taken back", UNREGISTERED, || {
                 !raw::registry(world).iter().any(|one| one.starts_with(&row))
             });
         }
