@@ -18,6 +18,6 @@ pub use kernel::{Counters, Kernel, KernelError, Namespaces};
 pub use lives::{Live, Lives};
 pub use netlink::Netlink;
 pub use role::{Config, Forwarder, Parts};
-pub use sides::{Tunnel, kernel_side};
+pub use sides::{End, Tunnel, kernel_side};
 pub use vnis::Vnis;
 pub use watch::Gone;

@@ -17,6 +17,14 @@ use nsm_plan::{KernelSide, NetnsId, Side, VxlanSide};
 /// The MTU of a connection whose context names none: Ethernet's.
 pub(crate) const DEFAULT_MTU: u32 = 1500;
 
+/// Addresses of one end: one a family is usual. Each route of a plan stands on all of its family.
+const MAX_ADDRESSES: usize = 64;
+/// Routes of one end: a cluster's prefixes are some dozens, and a whole routing table is no
+/// connection's. What a plan costs grows with the square.
+const MAX_ROUTES: usize = 1024;
+/// Neighbours of one connection: one for each address of the other end is usual.
+const MAX_NEIGHBOURS: usize = 1024;
+
 /// One end of a tunnel between two nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tunnel {
@@ -107,7 +115,18 @@ fn port_mac(digest: &[u8; 16], end: End) -> [u8; 6] {
     [0x02, digest[1], digest[2], digest[3], digest[4], last]
 }
 
+/// The context is the other side's word: what it lists has a limit before it is worked on.
+fn limit(entries: usize, most: usize, field: &str) -> Result<(), Error> {
+    if entries <= most {
+        return Ok(());
+    }
+    let message =
+        format!("context.ip_context.{field} has {entries} entries, at most {most} are taken");
+    Err(Error::new(Code::InvalidArgument, message))
+}
+
 fn parse_all(texts: &[String], field: &str) -> Result<Vec<IpNet>, Error> {
+    limit(texts.len(), MAX_ADDRESSES, field)?;
     texts.iter().map(|text| parse(text, field)).collect()
 }
 
@@ -127,6 +146,7 @@ fn parse_routes(
     word: &str,
 ) -> Result<Vec<(IpNet, Option<IpAddr>)>, Error> {
     let field = format!("{word}_routes");
+    limit(routes.len(), MAX_ROUTES, &field)?;
     let peers = parse_all(peers, "peer addresses")?;
     let mut parsed = Vec::with_capacity(routes.len());
     for route in routes {
@@ -156,6 +176,7 @@ fn neighbours(ip: &IPContext) -> Result<Vec<(IpAddr, [u8; 6])>, Error> {
         let message = format!("context.ip_context.ip_neighbors: {what} {value:?} is malformed");
         Error::new(Code::InvalidArgument, message)
     };
+    limit(ip.ip_neighbors.len(), MAX_NEIGHBOURS, "ip_neighbors")?;
     let mut parsed = Vec::with_capacity(ip.ip_neighbors.len());
     for neighbour in &ip.ip_neighbors {
         let address = neighbour
@@ -176,4 +197,63 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
         *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
     }
     parts.next().is_none().then_some(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buffa::MessageField;
+    use nsm_api::connectioncontext::{ConnectionContext, IpNeighbor};
+
+    fn side(ip: IPContext) -> Result<Side, Error> {
+        let context = ConnectionContext {
+            ip_context: MessageField::some(ip),
+            ..Default::default()
+        };
+        let connection = Connection {
+            context: MessageField::some(context),
+            ..Default::default()
+        };
+        let (netns, name) = (NetnsId { dev: 4, ino: 1 }, "nsm-1".parse().unwrap());
+        kernel_side(&connection, End::Client, netns, name, false, &[7; 16])
+    }
+
+    #[test]
+    fn what_the_other_side_lists_has_a_limit() {
+        let lists = |addresses: usize, routes: usize, neighbours: usize| IPContext {
+            src_ip_addrs: vec!["10.0.0.1/32".to_owned(); addresses],
+            src_routes: vec![
+                Route {
+                    prefix: "10.0.0.0/8".to_owned(),
+                    ..Default::default()
+                };
+                routes
+            ],
+            ip_neighbors: vec![
+                IpNeighbor {
+                    ip: "10.0.0.2".to_owned(),
+                    hardware_address: "02:00:00:00:00:02".to_owned(),
+                    ..Default::default()
+                };
+                neighbours
+            ],
+            ..Default::default()
+        };
+        side(lists(MAX_ADDRESSES, MAX_ROUTES, MAX_NEIGHBOURS)).unwrap();
+        for (ip, says) in [
+            (
+                lists(MAX_ADDRESSES + 1, 0, 0),
+                "src_ip_addrs has 65 entries",
+            ),
+            (lists(0, MAX_ROUTES + 1, 0), "src_routes has 1025 entries"),
+            (
+                lists(0, 0, MAX_NEIGHBOURS + 1),
+                "ip_neighbors has 1025 entries",
+            ),
+        ] {
+            let error = side(ip).unwrap_err();
+            assert_eq!(error.code, Code::InvalidArgument);
+            assert!(error.message.contains(says), "{error}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 
 mod attest;
 mod authority;
+pub(crate) mod decoders;
 mod dir;
 mod entries;
 mod error;

@@ -154,7 +154,7 @@ impl Follower {
         if current.chain() == identity.chain() && current.bundles() == identity.bundles() {
             return;
         }
-        let until = humantime::format_rfc3339_seconds(identity.not_after());
+        let until = crate::time::rfc3339(identity.not_after());
         tracing::debug!(id = %identity.id(), %until, "identity rotated");
         self.publisher.publish(identity);
     }
@@ -249,7 +249,7 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Why a response is no identity.
-enum Unusable {
+pub(crate) enum Unusable {
     /// It was one.
     Expired(String),
     /// It cannot be one.
@@ -264,7 +264,7 @@ impl<T: ToString> From<T> for Unusable {
 
 /// The identity in a response: the first SVID is the default one (SPIFFE Workload API, section
 /// 5.3).
-fn identity(message: X509SVIDResponse) -> Result<Arc<Identity>, Unusable> {
+pub(crate) fn identity(message: X509SVIDResponse) -> Result<Arc<Identity>, Unusable> {
     let svid = message.svids.into_iter().next();
     let svid = svid.ok_or("it contains no SVID")?;
     let mut bundles = Bundles::new();

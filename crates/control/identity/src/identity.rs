@@ -155,10 +155,7 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
             .field("id", &self.id.to_string())
-            .field(
-                "not_after",
-                &humantime::format_rfc3339_seconds(self.not_after).to_string(),
-            )
+            .field("not_after", &crate::time::rfc3339(self.not_after))
             .field(
                 "trust_domains",
                 &self

@@ -11,10 +11,13 @@ pub mod address;
 pub mod ca;
 pub mod client;
 pub mod codec;
+#[doc(hidden)]
+pub mod decoders;
 mod guard;
 pub mod identity;
 pub mod sockfile;
 pub mod svid;
+mod time;
 pub mod tls;
 pub mod token;
 pub mod token_cache;

@@ -104,7 +104,7 @@ impl Claims {
         let ago = Duration::from_secs(ago.as_secs());
         Err(TokenError::Expired {
             subject: self.sub.clone(),
-            at: humantime::format_rfc3339_seconds(self.expires()).to_string(),
+            at: crate::time::rfc3339(self.expires()),
             ago: humantime::format_duration(ago).to_string(),
         })
     }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use buffa::Message;
 use buffa_types::google::protobuf::Timestamp;
-use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
+use nsm_api::registry::{Destination, Match, NetworkService, NetworkServiceEndpoint};
 use nsm_chain::{Code, Endpoints, Error, Kind, Services};
 use nsm_model::spiffe::SpiffeId;
 use nsm_policy::{
@@ -18,8 +18,9 @@ use crate::watch::View;
 /// The longest name: a Kubernetes name (253 bytes), an `@`, a domain (253), and room for more.
 pub const MAX_NAME_BYTES: usize = 1024;
 
-/// The most services, labels and matches of one record: an index holds one place for each, and a
-/// Kubernetes object's own limit (1.5 MB) allows far more than anybody uses.
+/// The most services, labels, matches and routes of one record: an index holds one place for each,
+/// or a request walks them, and a Kubernetes object's own limit (1.5 MB) allows far more than
+/// anybody uses.
 pub const MAX_TERMS: usize = 1024;
 
 /// The largest record in bytes: as many as a store and all its watchers can hold many times over.
@@ -56,6 +57,11 @@ pub trait Record: Kind<Item: Message + PartialEq> {
 
     /// Everything that a record is found by, its name aside.
     fn terms(item: &Self::Item) -> Vec<Term>;
+
+    /// How much there is to hold or to walk: [`MAX_TERMS`] at most.
+    fn parts(item: &Self::Item) -> usize {
+        Self::terms(item).len()
+    }
 
     /// What every match of a query has, the name aside.
     fn wanted(query: &Self::Item) -> Vec<Term>;
@@ -103,7 +109,10 @@ pub fn owner<R: Record>(item: &R::Item) -> Option<&str> {
 }
 
 /// Refuses a record that no index should hold.
-pub(crate) fn check<R: Record>(item: &R::Item) -> Result<(), Error> {
+///
+/// # Errors
+/// `InvalidArgument` names the limit that it is beyond.
+pub fn check<R: Record>(item: &R::Item) -> Result<(), Error> {
     let name = R::id(item);
     let refuse = |message: String| Err(Error::new(Code::InvalidArgument, message));
     if name.is_empty() {
@@ -116,10 +125,10 @@ pub(crate) fn check<R: Record>(item: &R::Item) -> Result<(), Error> {
             name.len()
         ));
     }
-    let terms = R::terms(item).len();
-    if terms > MAX_TERMS {
+    let parts = R::parts(item);
+    if parts > MAX_TERMS {
         return refuse(format!(
-            "{} {name:?} has {terms} services and labels, at most {MAX_TERMS} are allowed",
+            "{} {name:?} has {parts} services, labels, matches and routes, at most {MAX_TERMS} are allowed",
             R::NAME
         ));
     }
@@ -144,6 +153,15 @@ impl Record for Services {
 
     fn terms(item: &NetworkService) -> Vec<Term> {
         vec![Term::Payload(item.payload.clone())]
+    }
+
+    fn parts(item: &NetworkService) -> usize {
+        let route = |route: &Destination| 1 + route.destination_selector.len();
+        let rule = |rule: &Match| {
+            let labels = rule.source_selector.len() + rule.metadata.labels.len();
+            1 + labels + rule.routes.iter().map(route).sum::<usize>()
+        };
+        item.matches.iter().map(rule).sum()
     }
 
     fn wanted(query: &NetworkService) -> Vec<Term> {

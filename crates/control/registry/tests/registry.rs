@@ -270,7 +270,7 @@ async fn records_beyond_a_limit_are_refused() {
         ),
         (
             services,
-            "\"many\" has 2001 services and labels, at most 1024",
+            "\"many\" has 2001 services, labels, matches and routes, at most 1024",
         ),
         (large, "at most 262144 are allowed"),
     ] {
@@ -279,6 +279,20 @@ async fn records_beyond_a_limit_are_refused() {
         assert!(error.message.contains(says), "{error}");
     }
     assert_eq!(registry.counts::<Endpoints>(), (0, 0));
+    let mut matches = service_of("matches", ADMIN, "IP", 1025);
+    let mut routes = service_of("routes", ADMIN, "IP", 1);
+    routes.matches[0].routes = vec![Default::default(); 1024];
+    for service in [&matches, &routes] {
+        let error = registry.register::<Services>(service.clone()).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.code, Code::InvalidArgument);
+        assert!(
+            error.message.contains("has 1025 services, labels, matches"),
+            "{error}"
+        );
+    }
+    matches.matches.pop();
+    registry.register::<Services>(matches).await.unwrap();
 }
 
 #[tokio::test]

@@ -29,6 +29,9 @@ pub const MAX_PATH_BYTES: usize = 48 * 1024;
 /// The longest token, in bytes: SPIFFE IDs may have 2,048, and base64 adds a third.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
+/// The end of the year 9999, since 1970: RFC 3339 has no later time.
+const END: Duration = Duration::from_secs(253_402_300_800);
+
 fn invalid(message: String) -> Error {
     Error::new(Code::InvalidArgument, message)
 }
@@ -116,6 +119,10 @@ fn parse_rfc3339(text: &str) -> Result<SystemTime, Error> {
     let (local, offset) = text.split_at(at);
     let time = humantime::parse_rfc3339(&format!("{local}Z")).map_err(|_| bad())?;
     let (hours, minutes) = offset[1..].split_once(':').ok_or_else(bad)?;
+    let two_digits = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+    if !two_digits(hours) || !two_digits(minutes) {
+        return Err(bad());
+    }
     let hours: u64 = hours.parse().map_err(|_| bad())?;
     let minutes: u64 = minutes.parse().map_err(|_| bad())?;
     if hours > 23 || minutes > 59 {
@@ -127,7 +134,10 @@ fn parse_rfc3339(text: &str) -> Result<SystemTime, Error> {
         b'-' => time.checked_add(shift),
         _ => None,
     };
-    shifted.filter(|time| *time >= UNIX_EPOCH).ok_or_else(bad)
+    let printable = UNIX_EPOCH..UNIX_EPOCH + END;
+    shifted
+        .filter(|time| printable.contains(time))
+        .ok_or_else(bad)
 }
 
 /// The JSON form of the registry path: Go's field names, which it reads in any case.
@@ -198,6 +208,13 @@ pub fn path(metadata: &MetadataMap) -> Result<Option<Path>, Error> {
     })?;
     let segments = json.segments.unwrap_or_default();
     check_path(text.len(), segments.len())?;
+    // A JWT is nothing else, and what else JSON can say by escapes could not be sent on.
+    let plain = |token: &str| token.bytes().all(|byte| byte.is_ascii_graphic());
+    if let Some(at) = segments.iter().position(|one| !plain(&one.token)) {
+        return Err(invalid(format!(
+            "metadata {PATH_KEY:?}: the token of segment {at} is no JWT"
+        )));
+    }
     let segments: Vec<_> = segments
         .into_iter()
         .map(|one| PathSegment {

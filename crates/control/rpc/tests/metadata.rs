@@ -108,6 +108,16 @@ fn token_rules() {
 }
 
 #[test]
+fn times_that_nobody_could_write_on() {
+    for expires in ["2030-03-17T17:46:40++1:+2", "9999-12-31T23:59:59-00:01"] {
+        let pairs = [(meta::TOKEN_KEY, "a.b.c"), (meta::EXPIRES_KEY, expires)];
+        let error = meta::token(&metadata(&pairs)).unwrap_err();
+        assert_eq!(error.code, Code::InvalidArgument);
+        assert!(error.message.contains("write an RFC 3339 time"), "{error}");
+    }
+}
+
+#[test]
 fn paths_there_and_back() {
     let segment = |token: &str| PathSegment {
         token: token.to_owned(),
@@ -133,6 +143,14 @@ fn path_rules() {
     let many = format!(r#"{{"PathSegments":[{}]}}"#, vec!["{}"; 65].join(","));
     for (text, expected) in [
         (r#"{"Index":0,"PathSegments":null}"#, Ok((0, vec![]))),
+        (
+            r#"{"PathSegments":[{},{"token":"a\u00e4"}]}"#,
+            Err("the token of segment 1 is no JWT"),
+        ),
+        (
+            r#"{"PathSegments":[{"token":"a\u007f"}]}"#,
+            Err("the token of segment 0 is no JWT"),
+        ),
         ("{}", Ok((0, vec![]))),
         (
             r#"{"Index":0,"PathSegments":[{"token":"a","id":"x","name":"n","new":1}],"more":{}}"#,

@@ -69,19 +69,26 @@ impl Value {
             || self
                 .template
                 .as_ref()
-                .is_some_and(|pieces| render(pieces, vars) == label)
+                .is_some_and(|pieces| prints(pieces, vars, label))
     }
 }
 
-fn render(pieces: &[Piece], vars: &Labels) -> String {
-    pieces
-        .iter()
-        .map(|piece| match piece {
+/// Whether the template, filled from `vars`, is `text`. Nothing is put together for that: a service
+/// with many fields and a client with long labels would make it larger than the memory.
+fn prints(pieces: &[Piece], vars: &Labels, text: &str) -> bool {
+    let mut rest = text;
+    for piece in pieces {
+        let part = match piece {
             Piece::Text(text) => text.as_str(),
             Piece::Field(key) => vars.get(key).map_or(NO_VALUE, String::as_str),
             Piece::Index(key) => vars.get(key).map_or("", String::as_str),
-        })
-        .collect()
+        };
+        let Some(behind) = rest.strip_prefix(part) else {
+            return false;
+        };
+        rest = behind;
+    }
+    rest.is_empty()
 }
 
 /// `None` if the text has no action, or one outside the subset: then it is a literal.
@@ -152,6 +159,16 @@ mod tests {
                     .unwrap()
             })
             .collect()
+    }
+
+    /// Filled in it would have 64 GiB; each label is as long as a message may be.
+    #[test]
+    fn a_template_is_never_put_together() {
+        let long = "x".repeat(1 << 20);
+        let vars = Labels::from([("a".to_owned(), long.clone())]);
+        let wanted = Labels::from([("k".to_owned(), "{{.a}}".repeat(1 << 16))]);
+        let selector = Selector::parse(&wanted);
+        assert!(!selector.matches(&Labels::from([("k".to_owned(), long)]), &vars));
     }
 
     #[test]

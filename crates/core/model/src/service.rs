@@ -6,6 +6,8 @@ mod form;
 mod rules;
 mod write;
 
+use std::collections::BTreeSet;
+
 use nsm_api::registry::NetworkService;
 
 pub use crate::yaml::YamlError;
@@ -22,9 +24,10 @@ pub fn load_yaml(source: &str) -> Result<Vec<NetworkService>, YamlError> {
         return Err(YamlError::new(1, "the file holds no NetworkService"));
     }
     let mut services: Vec<NetworkService> = Vec::new();
+    let mut names = BTreeSet::new();
     for document in &documents {
         let service = document::read(document)?;
-        if services.iter().any(|s| s.name == service.name) {
+        if !names.insert(service.name.clone()) {
             let message = format!(
                 "NetworkService {:?} is given twice in this file",
                 service.name

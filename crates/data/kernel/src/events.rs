@@ -90,7 +90,7 @@ impl Listener {
             socket,
             stop: Arc::clone(&stop),
             out: sender,
-            running: BTreeSet::new(),
+            seen: Seen::default(),
             missed: false,
         };
         let builder = thread::Builder::new().name("link-events".into());
@@ -136,9 +136,15 @@ struct Ears {
     socket: netlink_sys::Socket,
     stop: Arc<OwnedFd>,
     out: SyncSender<Event>,
+    seen: Seen,
+    missed: bool,
+}
+
+/// What has been heard of so far.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
     /// Links of ours last seen with a carrier; as many as there are links of ours.
     running: BTreeSet<(Option<i32>, u32)>,
-    missed: bool,
 }
 
 impl Ears {
@@ -156,12 +162,9 @@ impl Ears {
             match receive(&self.socket, &mut buffer) {
                 Ok(None) => {}
                 Ok(Some((bytes, nsid))) => {
-                    for message in netlink::parse(buffer.get(..bytes).unwrap_or_default()) {
-                        if let NetlinkPayload::InnerMessage(message) = message.payload
-                            && let Some(event) = self.event(&message, nsid)
-                        {
-                            self.tell(event);
-                        }
+                    let datagram = buffer.get(..bytes).unwrap_or_default();
+                    for event in self.seen.events(datagram, nsid) {
+                        self.tell(event);
                     }
                 }
                 Err(libc::ENOBUFS) => self.missed = true,
@@ -199,6 +202,25 @@ impl Ears {
         }
     }
 
+    fn tell(&mut self, event: Event) {
+        if let Err(TrySendError::Full(_)) = self.out.try_send(event) {
+            self.missed = true;
+        }
+    }
+}
+
+impl Seen {
+    /// What a datagram from the namespace with this number (`None`: the node's own) tells.
+    pub(crate) fn events(&mut self, datagram: &[u8], from: Option<i32>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for message in netlink::parse(datagram) {
+            if let NetlinkPayload::InnerMessage(message) = message.payload {
+                events.extend(self.event(&message, from));
+            }
+        }
+        events
+    }
+
     fn event(&mut self, message: &RouteNetlinkMessage, from: Option<i32>) -> Option<Event> {
         match message {
             // Other namespaces have numbers of their own for each other; those say nothing to us.
@@ -228,12 +250,6 @@ impl Ears {
                 }
             }
             _ => None,
-        }
-    }
-
-    fn tell(&mut self, event: Event) {
-        if let Err(TrySendError::Full(_)) = self.out.try_send(event) {
-            self.missed = true;
         }
     }
 }

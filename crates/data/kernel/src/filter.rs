@@ -164,6 +164,19 @@ impl Filter {
     }
 }
 
+/// The counters in one datagram of a dump with this sequence number, for the fuzz targets.
+pub(crate) fn counters_in(datagram: &[u8], sequence: u32) -> Result<Vec<RuleCounter>, i32> {
+    let mut dump = socket::Dump::new(sequence);
+    dump.take(socket::split(datagram))?;
+    Ok(counters::sum(&dump.all))
+}
+
+/// How many rules and sets of the kernel's these rules become, for the fuzz targets.
+pub(crate) fn lowered(rules: &FilterRules) -> (usize, usize) {
+    let lowered = lower::lower(rules);
+    (lowered.rules.len(), lowered.sets.len())
+}
+
 /// Table, sets and chains (made where they are missing), and the chains emptied.
 fn frame() -> Vec<Message> {
     let mut messages = vec![Message::table(TABLE)];

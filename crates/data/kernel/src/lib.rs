@@ -16,6 +16,8 @@ mod anchor;
 mod birth;
 pub mod bridge;
 mod contents;
+#[doc(hidden)]
+pub mod decoders;
 pub mod error;
 pub mod events;
 pub mod executor;

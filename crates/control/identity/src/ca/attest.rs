@@ -172,24 +172,29 @@ fn parse_inode(target: &str) -> Option<u64> {
     target.split_once(":[")?.1.strip_suffix(']')?.parse().ok()
 }
 
-/// Field 22 of `/proc/<pid>/stat`; the second field, the name, may contain anything.
 fn start_ticks(pid: u32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let field = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.split(' ').nth(19));
-    field
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::other("unknown format"))
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_start(&stat).ok_or_else(|| io::Error::other("unknown format"))
+}
+
+/// Field 22 of `/proc/<pid>/stat`; the second field, the name, may contain any bytes.
+pub(crate) fn parse_start(stat: &[u8]) -> Option<u64> {
+    let stat = String::from_utf8_lossy(stat);
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(19)?.parse().ok()
 }
 
 fn effective_uid(pid: u32) -> io::Result<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    let field = line.and_then(|line| line.split_whitespace().nth(1));
-    field
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::other("unknown format"))
+    let status = fs::read(format!("/proc/{pid}/status"))?;
+    parse_user(&status).ok_or_else(|| io::Error::other("unknown format"))
+}
+
+/// The second number of the line `Uid:`; the first line, the name, may contain any bytes but a
+/// newline.
+pub(crate) fn parse_user(status: &[u8]) -> Option<u32> {
+    let status = String::from_utf8_lossy(status);
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn now_ticks() -> Result<u64, AttestError> {
@@ -242,6 +247,19 @@ mod tests {
         };
         assert!(!caller.alive());
         assert_eq!(caller.facts(), Err(AttestError::Gone(child.id())));
+    }
+
+    #[test]
+    fn a_name_may_be_any_bytes() {
+        let rest = b" S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 8 9\n";
+        for name in [&b"nsm"[..], b"b\xc3", b"\xff) R 1", b"a b", b")", b""] {
+            let stat = [&b"42 ("[..], name, b")", rest].concat();
+            assert_eq!(parse_start(&stat), Some(777), "{name:?}");
+            let status = [&b"Name:\t"[..], name, b"\nUmask:\t0022\nUid:\t1\t2\t3\t4\n"].concat();
+            assert_eq!(parse_user(&status), Some(2), "{name:?}");
+        }
+        assert_eq!(parse_start(b"42 (nsm"), None);
+        assert_eq!(parse_user(b"Name:\tnsm\n"), None);
     }
 
     #[test]

@@ -49,10 +49,12 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn new(config: &JoinConfig) -> Self {
-        Self {
-            address: config.authority,
-            node: config.node.clone(),
-        }
+        Self::at(config.authority, &config.node)
+    }
+
+    pub(crate) fn at(address: SocketAddr, node: &str) -> Self {
+        let node = node.to_owned();
+        Self { address, node }
     }
 
     /// The first grant, for a join token.
@@ -141,7 +143,7 @@ impl Remote {
         }
     }
 
-    fn grant(&self, response: JoinResponse) -> Result<Grant, CaError> {
+    pub(crate) fn grant(&self, response: JoinResponse) -> Result<Grant, CaError> {
         let domain = response.trust_domain.parse();
         Ok(Grant {
             domain: domain

@@ -92,7 +92,7 @@ impl FromStr for JoinToken {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Outstanding {
+pub(crate) struct Outstanding {
     node: String,
     /// HMAC-SHA-256 of the node's name under the secret, base64: proves the secret and does not
     /// tell it.
@@ -188,7 +188,7 @@ impl JoinTokens {
     }
 }
 
-fn changed<R>(
+pub(crate) fn changed<R>(
     old: &[u8],
     now: SystemTime,
     change: impl FnOnce(&mut Vec<Outstanding>) -> Result<R, CaError>,

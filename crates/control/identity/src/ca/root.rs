@@ -241,7 +241,7 @@ pub(crate) fn check_domain(id: &SpiffeId, domain: &TrustDomain) -> Result<(), Ca
 }
 
 /// Only the key of a request counts; names and extensions are the signer's business.
-fn parse_request(request: &[u8]) -> Result<rcgen::PublicKey, CaError> {
+pub(crate) fn parse_request(request: &[u8]) -> Result<rcgen::PublicKey, CaError> {
     let request =
         CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))?;
     if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {

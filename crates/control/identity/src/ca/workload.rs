@@ -15,6 +15,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+pub(crate) use claims::to_struct;
 use feed::{SvidFeed, bundle_feed};
 
 use super::{
@@ -232,7 +233,7 @@ impl SpiffeWorkloadAPI for Api {
         let (id, found) =
             jwt::validate(&request.svid, &request.audience, SystemTime::now(), bundle)
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let claims: Struct = claims::to_struct(found);
+        let claims: Struct = to_struct(found);
         Ok(Response::new(ValidateJWTSVIDResponse {
             spiffe_id: id.to_string(),
             claims: buffa::MessageField::some(claims),

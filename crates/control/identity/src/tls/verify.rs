@@ -163,17 +163,16 @@ pub(crate) fn verify_chain(
 }
 
 fn check_times(leaf: &Leaf, now: SystemTime) -> Result<(), VerifyError> {
-    let text = |time| humantime::format_rfc3339_seconds(time).to_string();
     if now < leaf.not_before {
         return Err(VerifyError::NotYetValid {
             peer: leaf.id.clone(),
-            at: text(leaf.not_before),
+            at: crate::time::rfc3339(leaf.not_before),
         });
     }
     match now.duration_since(leaf.not_after) {
         Ok(ago) if !ago.is_zero() => Err(VerifyError::Expired {
             peer: leaf.id.clone(),
-            at: text(leaf.not_after),
+            at: crate::time::rfc3339(leaf.not_after),
             ago: humantime::format_duration(Duration::from_secs(ago.as_secs())).to_string(),
         }),
         _ => Ok(()),

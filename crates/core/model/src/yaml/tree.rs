@@ -1,5 +1,7 @@
 //! The tree of a YAML document with a line on every node.
 
+use std::collections::BTreeMap;
+
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
 use super::{MAX_DEPTH, MAX_FILE_BYTES, YamlError, hint};
@@ -138,6 +140,8 @@ impl<'s> Reader<'s> {
 
     fn map(&mut self, line: usize, depth: usize) -> Result<Value, YamlError> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        // A map of many keys is read in no more than its length times a little.
+        let mut lines = BTreeMap::<String, usize>::new();
         loop {
             let key = match self.inner(line)? {
                 (Event::MappingEnd, _) => return Ok(Value::Map(entries)),
@@ -146,8 +150,8 @@ impl<'s> Reader<'s> {
             let Value::Scalar { text, .. } = key.value else {
                 return Err(YamlError::new(key.line, "a key must be text"));
             };
-            if let Some((first, _)) = entries.iter().find(|(k, _)| k.text == text) {
-                let message = format!("{text:?} is given twice: first in line {}", first.line);
+            if let Some(first) = lines.insert(text.clone(), key.line) {
+                let message = format!("{text:?} is given twice: first in line {first}");
                 return Err(YamlError::new(key.line, message));
             }
             let (event, span) = self.inner(line)?;

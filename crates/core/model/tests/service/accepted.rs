@@ -2,6 +2,8 @@
 
 use expect_test::expect;
 
+use nsm_model::service::load_yaml;
+
 use crate::listings::{KUBERNETES, OLDER, OLDER_NESTED, check, spec};
 
 #[test]
@@ -36,4 +38,14 @@ fn both_forms_are_read() {
             svc payload=
               [] -> []*0"#]],
     );
+}
+
+/// Maps and files are looked through once, not once for each entry.
+#[test]
+fn a_large_file_is_read_at_once() {
+    const MANY: usize = 40_000;
+    let keys: String = (0..MANY).map(|n| format!("        k{n}: v\n")).collect();
+    let source = spec(&format!("  matches:\n    - source_selector:\n{keys}"));
+    let services = load_yaml(&source).unwrap();
+    assert_eq!(services[0].matches[0].source_selector.len(), MANY);
 }

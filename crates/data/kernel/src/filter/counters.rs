@@ -67,7 +67,10 @@ pub(super) fn sum(rules: &[Vec<u8>]) -> Vec<RuleCounter> {
         }
         if let Some(subject) = subject {
             let total = totals.entry(subject).or_default();
-            *total = (total.0 + counted.0, total.1 + counted.1);
+            *total = (
+                total.0.saturating_add(counted.0),
+                total.1.saturating_add(counted.1),
+            );
         }
     }
     totals

@@ -32,11 +32,48 @@ pub(super) struct Socket {
 }
 
 /// One answer of the kernel: type, flags, sequence number, what follows the header.
-struct Answer {
+pub(super) struct Answer {
     kind: u16,
     flags: u16,
     sequence: u32,
     body: Vec<u8>,
+}
+
+/// A dump as it comes in.
+#[derive(Debug)]
+pub(super) struct Dump {
+    sequence: u32,
+    interrupted: bool,
+    /// The attributes of each answer.
+    pub(super) all: Vec<Vec<u8>>,
+}
+
+impl Dump {
+    pub(super) fn new(sequence: u32) -> Self {
+        Self {
+            sequence,
+            interrupted: false,
+            all: Vec::new(),
+        }
+    }
+
+    /// Takes a datagram's answers in; whether the dump is whole now, or the kernel's error number.
+    pub(super) fn take(&mut self, answers: Vec<Answer>) -> Result<bool, i32> {
+        for answer in answers {
+            if answer.sequence != self.sequence {
+                continue;
+            }
+            self.interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
+            match answer.kind {
+                NLMSG_DONE => return Ok(true),
+                NLMSG_ERROR => return Err(errno(&answer.body)),
+                _ => self
+                    .all
+                    .push(answer.body.get(GENERIC..).unwrap_or_default().to_vec()),
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl Socket {
@@ -156,18 +193,10 @@ impl Socket {
     }
 
     fn receive_dump(&mut self) -> Result<Option<Vec<Vec<u8>>>, i32> {
-        let (mut all, mut interrupted) = (Vec::new(), false);
+        let mut dump = Dump::new(self.sequence);
         loop {
-            for answer in self.receive()? {
-                if answer.sequence != self.sequence {
-                    continue;
-                }
-                interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
-                match answer.kind {
-                    NLMSG_DONE => return Ok((!interrupted).then_some(all)),
-                    NLMSG_ERROR => return Err(errno(&answer.body)),
-                    _ => all.push(answer.body.get(GENERIC..).unwrap_or_default().to_vec()),
-                }
+            if dump.take(self.receive()?)? {
+                return Ok((!dump.interrupted).then_some(dump.all));
             }
         }
     }
@@ -219,7 +248,8 @@ fn frame(
     out.extend_from_slice(attributes);
 }
 
-fn split(mut bytes: &[u8]) -> Vec<Answer> {
+/// The answers in a datagram; one that is cut short ends it.
+pub(super) fn split(mut bytes: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while let Some(header) = bytes.first_chunk::<HEADER>() {
         let short = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);

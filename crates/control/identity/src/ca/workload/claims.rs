@@ -4,7 +4,7 @@ use buffa_types::google::protobuf::{ListValue, NullValue, Struct, Value, value::
 use serde_json::Value as Json;
 
 /// The fields of a JSON object; anything else has none.
-pub(super) fn to_struct(json: Json) -> Struct {
+pub(crate) fn to_struct(json: Json) -> Struct {
     let mut message = Struct::default();
     if let Json::Object(fields) = json {
         message.fields = fields
