@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nsm_api::connection::Path;
 use nsm_identity::token::{self, Claims};
+use nsm_policy::denial::{self, Denial};
 
 use crate::{Call, Caller, Code, Element, Error, Kind, Next, Tokens};
 
@@ -44,7 +45,8 @@ impl Authorize {
         };
         let verdict = self.verdict(caller, K::path(call, item), expiry);
         if let Err(error) = &verdict {
-            tracing::warn!(caller = %caller.id, kind = K::NAME, id = K::id(item), why = %error, "denied");
+            let what = format!("{} {}", K::NAME, K::id(item));
+            Denial::new(denial::Kind::Token, &caller.id, what, &error.message).tell();
         }
         verdict
     }
