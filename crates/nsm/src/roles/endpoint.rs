@@ -78,7 +78,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_DNS_CONFIGS", value_parser = written_dns, default_value = "[]")]
     dns_configs: String,
     /// Register the services as well as the endpoint
-    #[arg(long, env = "NSM_REGISTER_SERVICE", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "NSM_REGISTER_SERVICE", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
     register_service: bool,
     /// Stand in the middle: connections go on to the next function of their service
     #[arg(long, env = "NSM_PASSTHROUGH")]
@@ -128,6 +128,15 @@ fn written_dns(text: &str) -> Result<String, String> {
     configs
         .map(|_| text.to_owned())
         .map_err(|error| error.to_string())
+}
+
+/// The words of Go's `strconv.ParseBool`, by which the Go implementation's settings are read.
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
 }
 
 fn written_payload(text: &str) -> Result<String, String> {

@@ -67,7 +67,7 @@ impl<'a> Scene<'a> {
             // Theirs refuse a service to the second one that registers it (sdk
             // `registry/common/authorize/ns_server.go`).
             let second = name == ENDPOINTS[1].0 && cell.theirs(Part::Endpoint);
-            let run = run.env("NSM_REGISTER_SERVICE", (!second).to_string());
+            let run = run.env("NSM_REGISTER_SERVICE", if second { "0" } else { "1" });
             let endpoint = world.mesh.run(world.mesh.node(1), name, run, READY);
             let endpoint = endpoint.unwrap_or_else(|error| panic!("{error}"));
             let echo = serve::start(endpoint.pod.cell(), &[], &[ECHO]).unwrap();
