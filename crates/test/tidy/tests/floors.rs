@@ -51,73 +51,63 @@ fn dependencies_point_down() {
     assert_eq!(check(&crates), Vec::<String>::new());
 }
 
+/// Crates for planted edges: name, floor, folder.
+const CRATES: [(&str, &str, &str); 8] = [
+    ("nsm-model", "core", "crates/core/model"),
+    ("nsm-kernel", "data", "crates/data/kernel"),
+    ("nsm-confine", "data", "crates/data/confine"),
+    ("nsm-registry", "control", "crates/control/registry"),
+    ("nsm-forwarder", "control", "crates/control/forwarder"),
+    ("nsm-lab", "lab", "crates/lab"),
+    ("nsm", "nsm", "crates/nsm"),
+    ("nsm-tidy", "test", "crates/test/tidy"),
+];
+
+/// Planted edges: from, to, only for tests, allowed.
+const EDGES: &[(&str, &str, bool, bool)] = &[
+    ("nsm-kernel", "nsm-model", false, true),
+    ("nsm-model", "nsm-kernel", false, false),
+    ("nsm-model", "nsm-kernel", true, false),
+    ("nsm-kernel", "nsm-registry", false, false),
+    ("nsm-kernel", "nsm-lab", true, true),
+    ("nsm-kernel", "nsm-lab", false, false),
+    ("nsm-registry", "nsm-model", false, true),
+    ("nsm-registry", "nsm-kernel", false, false),
+    ("nsm-forwarder", "nsm-kernel", false, true),
+    ("nsm-forwarder", "nsm", false, false),
+    ("nsm-forwarder", "nsm-confine", false, false),
+    ("nsm-lab", "nsm-confine", false, false),
+    ("nsm", "nsm-confine", false, true),
+    ("nsm-lab", "nsm-registry", false, true),
+    ("nsm-lab", "nsm", false, false),
+    ("nsm", "nsm-lab", false, true),
+    ("nsm", "nsm-tidy", false, false),
+    ("nsm", "nsm-tidy", true, true),
+    ("nsm-tidy", "nsm", false, true),
+    ("nsm-model", "tokio", false, false),
+    ("nsm-model", "proptest", true, true),
+    ("nsm-kernel", "tonic", false, false),
+    ("nsm-registry", "buffa-build", false, false),
+    ("nsm-registry", "anyhow", false, false),
+    ("nsm", "anyhow", false, true),
+];
+
 #[test]
 fn a_wrong_edge_is_named() {
-    let floor_of = |name: &str| match name {
-        "nsm-model" => ("core", "crates/core/model"),
-        "nsm-kernel" => ("data", "crates/data/kernel"),
-        "nsm-confine" => ("data", "crates/data/confine"),
-        "nsm-registry" => ("control", "crates/control/registry"),
-        "nsm-forwarder" => ("control", "crates/control/forwarder"),
-        "nsm-lab" => ("lab", "crates/lab"),
-        "nsm" => ("nsm", "crates/nsm"),
-        _ => ("test", "crates/test/tidy"),
-    };
-    let names = [
-        "nsm-model",
-        "nsm-kernel",
-        "nsm-confine",
-        "nsm-registry",
-        "nsm-forwarder",
-        "nsm-lab",
-        "nsm",
-        "nsm-tidy",
-    ];
-    let table = [
-        // from, to, only for tests, allowed
-        ("nsm-kernel", "nsm-model", false, true),
-        ("nsm-model", "nsm-kernel", false, false),
-        ("nsm-model", "nsm-kernel", true, false),
-        ("nsm-kernel", "nsm-registry", false, false),
-        ("nsm-kernel", "nsm-lab", true, true),
-        ("nsm-kernel", "nsm-lab", false, false),
-        ("nsm-registry", "nsm-model", false, true),
-        ("nsm-registry", "nsm-kernel", false, false),
-        ("nsm-forwarder", "nsm-kernel", false, true),
-        ("nsm-forwarder", "nsm", false, false),
-        ("nsm-forwarder", "nsm-confine", false, false),
-        ("nsm-lab", "nsm-confine", false, false),
-        ("nsm", "nsm-confine", false, true),
-        ("nsm-lab", "nsm-registry", false, true),
-        ("nsm-lab", "nsm", false, false),
-        ("nsm", "nsm-lab", false, true),
-        ("nsm", "nsm-tidy", false, false),
-        ("nsm", "nsm-tidy", true, true),
-        ("nsm-tidy", "nsm", false, true),
-        ("nsm-model", "tokio", false, false),
-        ("nsm-model", "proptest", true, true),
-        ("nsm-kernel", "tonic", false, false),
-        ("nsm-registry", "buffa-build", false, false),
-        ("nsm-registry", "anyhow", false, false),
-        ("nsm", "anyhow", false, true),
-    ];
-    for (from, to, dev, allowed) in table {
-        let crates: Vec<Crate> = names
-            .iter()
-            .map(|name| {
-                let (floor, folder) = floor_of(name);
-                let edges = (*name == from).then(|| Edge {
+    for &(from, to, dev, allowed) in EDGES {
+        let plant = |(name, floor, folder): (&str, &str, &str)| Crate {
+            name: name.to_owned(),
+            floor: floor.to_owned(),
+            folder: folder.to_owned(),
+            edges: (name == from)
+                .then(|| Edge {
                     to: to.to_owned(),
                     dev,
-                });
-                Crate {
-                    name: (*name).to_owned(),
-                    floor: floor.to_owned(),
-                    folder: folder.to_owned(),
-                    edges: edges.into_iter().collect(),
-                }
-            })
-            .collect();
+                })
+                .into_iter()
+                .collect(),
+        };
+        let crates: Vec<Crate> = CRATES.into_iter().map(plant).collect();
         let wrong = check(&crates);
         assert_eq!(wrong.is_empty(), allowed, "{from} -> {to}: {wrong:?}");
         if !allowed {
