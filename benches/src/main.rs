@@ -1,8 +1,8 @@
 //! The benches: every figure that SPECIFICATION.md promises, beside its floor from the same run.
 //!
-//! `cargo run --release -p nsm-bench [-- connect burst cycles throughput flood]` builds the
-//! product, starts a mesh of it in the lab, measures, and prints each figure with its bound and a
-//! verdict.
+//! `cargo run --release -p nsm-bench [-- connect burst cycles throughput flood policies]` builds
+//! the product, starts a mesh of it in the lab, measures, and prints each figure with its bound and
+//! a verdict. `policies` alone needs neither product nor lab.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod figure;
 mod flood;
 mod floor;
 mod knock;
+mod policies;
 mod product;
 mod stage;
 mod throughput;
@@ -32,6 +33,7 @@ const BENCHES: &[Bench] = &[
     ("cycles", cycles::run),
     ("throughput", throughput::run),
     ("flood", flood::run),
+    (policies::NAME, policies::run),
 ];
 
 fn main() -> ExitCode {
@@ -65,12 +67,17 @@ fn benches(wanted: &[String]) -> anyhow::Result<()> {
         .iter()
         .find(|one| !BENCHES.iter().any(|(name, _)| name == one))
     {
-        anyhow::bail!("no bench {unknown:?}; there are connect, burst, cycles, throughput, flood");
+        anyhow::bail!(
+            "no bench {unknown:?}; there are connect, burst, cycles, throughput, flood, policies"
+        );
     }
-    if !nsm_lab::entered() {
-        product::build()?;
+    // What only computes needs no mesh.
+    if wanted != [policies::NAME] {
+        if !nsm_lab::entered() {
+            product::build()?;
+        }
+        nsm_lab::enter()?;
     }
-    nsm_lab::enter()?;
     let mut figures = Vec::new();
     for (name, bench) in BENCHES {
         if wanted.is_empty() || wanted.iter().any(|one| one == name) {

@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod lab;
 mod logs;
+mod policies;
 mod roles;
 mod secret;
 mod shutdown;

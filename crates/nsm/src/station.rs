@@ -23,6 +23,7 @@ use serde::Serialize;
 use crate::{
     begin::{Beginning, Filter},
     logs::Format,
+    policies::{self, Masks},
     secret,
 };
 
@@ -116,11 +117,12 @@ pub(crate) struct Station {
 }
 
 impl Station {
-    /// Prints the settings, and waits for an identity.
+    /// Prints the settings, reads the policies that `masks` name, and waits for an identity.
     pub(crate) async fn start(
         role: &str,
         name: &str,
         common: &Common,
+        masks: Masks<'_>,
         settings: &impl Serialize,
     ) -> anyhow::Result<Self> {
         let shown = serde_json::to_string(settings).context("printing the settings")?;
@@ -131,12 +133,15 @@ impl Station {
             settings = shown,
             "starting"
         );
+        let policies = Arc::new(masks.load()?);
         let workload = Workload::connect(&common.spiffe_endpoint_socket, common.identity_timeout)
             .await
             .context("no identity: is the agent up, and does it have an entry for this process?")?;
         let source = workload.source();
         let tasks = Tasks::new();
-        let tokens = TokenSource::with_lifetime(source.clone(), common.max_token_lifetime);
+        policies::follow(&policies, &tasks);
+        let tokens = TokenSource::with_lifetime(source.clone(), common.max_token_lifetime)
+            .with_policies(policies);
         let pool = Pool::new(source.clone(), tasks.clone());
         let roles = roles(
             common.roles.as_deref(),

@@ -7,6 +7,7 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
     registry::{NetworkService, NetworkServiceEndpoint},
 };
+use nsm_policy::custom::{Custom, Policies};
 
 use crate::Call;
 
@@ -35,6 +36,8 @@ pub trait Kind: Send + Sync + 'static {
     /// Takes a new id where the kind has one (a connection's id is the one of the own segment;
     /// names stay).
     fn set_id(item: &mut Self::Item, id: &str);
+    /// What an operator requires of whoever asks us for one.
+    fn policies(custom: &Custom) -> &Policies;
 }
 
 /// `networkservice.NetworkService`: Request and Close.
@@ -83,6 +86,10 @@ impl Kind for Connections {
     fn set_id(item: &mut Connection, id: &str) {
         id.clone_into(&mut item.id);
     }
+
+    fn policies(custom: &Custom) -> &Policies {
+        &custom.server
+    }
 }
 
 /// The registry's two kinds differ in their message alone.
@@ -118,6 +125,10 @@ macro_rules! registry_kind {
             }
 
             fn set_id(_: &mut $item, _: &str) {}
+
+            fn policies(custom: &Custom) -> &Policies {
+                &custom.registry_server
+            }
         }
     };
 }

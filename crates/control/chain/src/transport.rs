@@ -88,6 +88,10 @@ pub type Events = BoxStream<'static, Result<ConnectionEvent, Error>>;
 pub trait Hop: Send + Sync {
     /// Who it is.
     fn peer(&self) -> &SpiffeId;
+    /// Its leaf certificate (DER), as this connection's handshake showed it.
+    fn certificate(&self) -> &[u8];
+    /// Whoever connects from now on gets a connection with a handshake of its own.
+    fn retire(&self);
     /// `NetworkService.Request`.
     ///
     /// # Errors

@@ -287,6 +287,12 @@ impl Hop for Curt {
         &self.1
     }
 
+    fn certificate(&self) -> &[u8] {
+        &[]
+    }
+
+    fn retire(&self) {}
+
     async fn request(&self, _: NetworkServiceRequest, _: Instant) -> Result<Connection, Error> {
         Err(Error::new(Code::Unimplemented, "nobody asks"))
     }

@@ -6,7 +6,7 @@ use nsm_chain::{
     Chain, Connections, Directory, Tasks, Tokens, Transport,
     begin::Begin,
     elements::{
-        Authorize, Connect, Monitor, Neighbour, RecvFd, Relay, Table, Timeout, UpdatePath,
+        Answers, Authorize, Connect, Monitor, Neighbour, RecvFd, Relay, Table, Timeout, UpdatePath,
         UpdateToken,
     },
     follow::Follower,
@@ -174,7 +174,7 @@ fn list(
         // The namespaces that the mechanisms speak of.
         Box::new(RecvFd),
         // Which endpoints may serve it.
-        Box::new(Discover::new(directory.clone(), tokens)),
+        Box::new(Discover::new(directory.clone(), tokens.clone())),
         // How it reaches the caller.
         Box::new(Mechanisms::new(
             vnis.clone(),
@@ -188,6 +188,6 @@ fn list(
         // What the next hop is offered.
         Box::new(MechanismTranslation::new(policy)),
         // There.
-        Box::new(Connect::new(transport, tasks)),
+        Box::new(Connect::new(transport, tasks).authorized(Answers::new(tokens))),
     ])
 }

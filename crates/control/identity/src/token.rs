@@ -23,6 +23,8 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// The header of upstream's tokens (sdk/pkg/tools/spiffejwt), byte for byte.
 const HEADER: &str = r#"{"alg":"ES256","typ":"JWT"}"#;
+/// The same in base64, as it stands in a token.
+const ENCODED_HEADER: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9";
 
 /// Why a token is refused. The token itself is never part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +174,16 @@ pub fn decode_unverified(token: &str) -> Result<Claims, TokenError> {
     parse_claims(&split(token)?)
 }
 
+/// As [`decode_unverified`], of a token that could have been signed as upstream signs: ES256.
+///
+/// # Errors
+/// It is malformed, or of another algorithm: `none` has no signer at all.
+pub fn decode_es256(token: &str) -> Result<Claims, TokenError> {
+    let parts = split(token)?;
+    check_algorithm(&parts)?;
+    parse_claims(&parts)
+}
+
 /// The claims of a token that the owner of `leaf` (DER) signed in its own name.
 ///
 /// The expiry is not checked, since a Close with an expired token is allowed: see
@@ -196,6 +208,18 @@ pub fn verify(token: &str, leaf: &[u8]) -> Result<Claims, TokenError> {
         });
     }
     Ok(claims)
+}
+
+/// Whether the owner of `leaf` (DER) signed a token, whatever the token says.
+///
+/// # Errors
+/// It is no ES256 token, or the certificate has no key that makes one.
+pub fn is_signed_by(token: &str, leaf: &[u8]) -> Result<bool, TokenError> {
+    let leaf = Leaf::parse(leaf).map_err(|error| TokenError::Certificate(error.to_string()))?;
+    let Some(point) = leaf.p256 else {
+        return Err(TokenError::KeyKind(leaf.id));
+    };
+    verify_signature(&split(token)?, &point)
 }
 
 /// The three parts of a compact JWT.
@@ -238,19 +262,28 @@ pub(crate) fn part<T: serde::de::DeserializeOwned>(
 
 /// `Ok(false)` for a wrong signature; an error for everything that is no ES256 token.
 pub(crate) fn verify_signature(parts: &Parts<'_>, point: &[u8]) -> Result<bool, TokenError> {
-    #[derive(Deserialize)]
-    struct Header {
-        alg: String,
-    }
-    let header: Header = part(parts.header, "header")?;
-    if header.alg != "ES256" {
-        return Err(TokenError::Algorithm(header.alg));
-    }
+    check_algorithm(parts)?;
     let signature = URL_SAFE_NO_PAD
         .decode(parts.signature)
         .map_err(|error| TokenError::Malformed(format!("signature: {error}")))?;
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
     Ok(key.verify(parts.signed.as_bytes(), &signature).is_ok())
+}
+
+fn check_algorithm(parts: &Parts<'_>) -> Result<(), TokenError> {
+    #[derive(Deserialize)]
+    struct Header {
+        alg: String,
+    }
+    // What all sign, ours and upstream's: no need to read it.
+    if parts.header == ENCODED_HEADER {
+        return Ok(());
+    }
+    let header: Header = part(parts.header, "header")?;
+    if header.alg == "ES256" {
+        return Ok(());
+    }
+    Err(TokenError::Algorithm(header.alg))
 }
 
 fn parse_claims(parts: &Parts<'_>) -> Result<Claims, TokenError> {

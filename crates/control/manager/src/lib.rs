@@ -14,4 +14,4 @@ mod role;
 pub use directory::View;
 pub use finder::Finder;
 pub use locals::{Local, Locals};
-pub use role::{Config, Manager, Parts, Seams, connections, endpoints, services};
+pub use role::{Config, Known, Manager, Parts, Seams, connections, endpoints, services};

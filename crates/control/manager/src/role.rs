@@ -7,8 +7,8 @@ use nsm_chain::{
     Transport,
     begin::Begin,
     elements::{
-        Authorize, ClientInfo, Connect, Monitor, Neighbour, RecvFd, Relay, Table, Timeout,
-        UpdatePath, UpdateToken,
+        Answers, Authorize, ClientInfo, Connect, Monitor, Names, Neighbour, RecvFd, Relay, Table,
+        Timeout, UpdatePath, UpdateToken,
     },
     follow::Follower,
 };
@@ -88,6 +88,10 @@ impl Manager {
             directory: Arc::new(view.clone()),
             table: parts.table.clone(),
             tasks: parts.tasks.clone(),
+            known: Known {
+                services: parts.mirror.names::<Services>(),
+                endpoints: parts.mirror.names::<Endpoints>(),
+            },
         };
         let registry = Expected::role(&config.forwarders.roles, &[Role::Registry]);
         let way = parts.transport.clone().expecting(registry);
@@ -116,6 +120,33 @@ pub struct Seams {
     pub table: Arc<dyn Table>,
     /// Owns what runs in the background.
     pub tasks: Tasks,
+    /// What is registered.
+    pub known: Known,
+}
+
+/// What is registered, for an operator's policies of registrations.
+#[derive(Clone)]
+pub struct Known {
+    /// Services.
+    pub services: Names,
+    /// Endpoints.
+    pub endpoints: Names,
+}
+
+impl Default for Known {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            services: Arc::new(Default::default),
+            endpoints: Arc::new(Default::default),
+        }
+    }
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Known")
+    }
 }
 
 impl std::fmt::Debug for Seams {
@@ -134,6 +165,7 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         directory,
         table,
         tasks,
+        ..
     } = seams.clone();
     let roles = config.forwarders.roles.clone();
     let forwarder = Expected::role(&roles, &[Role::Forwarder]);
@@ -156,7 +188,7 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         // One at a time for each connection.
         Box::new(Begin::new(tasks.clone())),
         // What is not refreshed ends.
-        Box::new(Timeout::new(tokens, tasks.clone())),
+        Box::new(Timeout::new(tokens.clone(), tasks.clone())),
         // Whoever watches sees what became of it.
         Box::new(Monitor::new(table, follower)),
         // Where the client runs.
@@ -170,7 +202,7 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
             forwarder,
         )),
         // There.
-        Box::new(Connect::new(transport, tasks)),
+        Box::new(Connect::new(transport, tasks).authorized(Answers::new(tokens))),
     ])
 }
 
@@ -189,7 +221,7 @@ pub fn services(
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
-        Box::new(Authorize::new(tokens)),
+        Box::new(Authorize::of_registry(tokens, seams.known.services.clone())),
         // A workload registers for itself alone, and what it may.
         Box::new(chain::Relay::new(roles, Relays::Nobody)),
         // There.
@@ -205,7 +237,12 @@ pub fn endpoints(
     locals: Arc<Locals>,
     registry: Box<dyn Element<Endpoints>>,
 ) -> Chain<Endpoints> {
-    let Seams { tokens, tasks, .. } = seams.clone();
+    let Seams {
+        tokens,
+        tasks,
+        known,
+        ..
+    } = seams.clone();
     let roles = config.forwarders.roles.clone();
     Chain::new(vec![
         // Who registers: its segment and ours.
@@ -213,7 +250,7 @@ pub fn endpoints(
         // The caller's token into the path, ours as well.
         Box::new(UpdateToken::new(tokens.clone())),
         // Nothing happens for a caller who has not proved the path.
-        Box::new(Authorize::new(tokens.clone())),
+        Box::new(Authorize::of_registry(tokens.clone(), known.endpoints)),
         // A workload registers for itself alone, and what it may.
         Box::new(chain::Relay::new(roles, Relays::Nobody)),
         // One at a time for each name.

@@ -209,6 +209,7 @@ async fn the_lists_stand_in_order() {
         directory: book(),
         table: Arc::new(Watched::default()),
         tasks: Tasks::new(),
+        known: Default::default(),
     };
     let config = Config {
         name: "own".to_owned(),

@@ -12,7 +12,7 @@ use nsm_chain::{
 };
 use nsm_policy::roles::RoleSource;
 
-use crate::Registry;
+use crate::{Record, Registry};
 
 mod expire;
 mod memory;
@@ -66,7 +66,7 @@ pub fn services(parts: &Parts) -> Chain<Services> {
         // The caller's token and ours: what authorize checks.
         Box::new(UpdateToken::new(Arc::clone(&parts.tokens))),
         // Nothing below sees a caller that did not prove the path.
-        Box::new(Authorize::new(Arc::clone(&parts.tokens))),
+        Box::new(authorize::<Services>(parts)),
         // Nor one that speaks for others without being a manager, or may not offer it.
         Box::new(Relay::new(parts.roles.clone(), Relays::Managers)),
         // Before the rules compare payloads.
@@ -83,7 +83,7 @@ pub fn endpoints(parts: &Parts) -> Chain<Endpoints> {
         // As for services.
         Box::new(UpdatePath::new(Arc::clone(&parts.tokens))),
         Box::new(UpdateToken::new(Arc::clone(&parts.tokens))),
-        Box::new(Authorize::new(Arc::clone(&parts.tokens))),
+        Box::new(authorize::<Endpoints>(parts)),
         Box::new(Relay::new(parts.roles.clone(), Relays::Managers)),
         // One at a time for each name; below it a name's timers live.
         Box::new(Begin::new(parts.tasks.clone())),
@@ -98,4 +98,8 @@ pub fn endpoints(parts: &Parts) -> Chain<Endpoints> {
         // Rules, store, index.
         Box::new(Memory::new(parts.registry.clone())),
     ])
+}
+
+fn authorize<R: Record>(parts: &Parts) -> Authorize {
+    Authorize::of_registry(Arc::clone(&parts.tokens), parts.registry.names::<R>())
 }

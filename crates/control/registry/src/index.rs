@@ -9,6 +9,8 @@ use std::{
     time::SystemTime,
 };
 
+use nsm_policy::input::PathIds;
+
 use crate::record::{Record, Term};
 
 type SlotId = u32;
@@ -78,6 +80,15 @@ impl<R: Record> Index<R> {
     /// Every name, in order.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.names.keys()
+    }
+
+    /// Who registered what: each name's `path_ids`.
+    #[must_use]
+    pub fn path_ids(&self) -> PathIds {
+        let items = self.slots.iter().flatten().map(|slot| &slot.item);
+        items
+            .map(|item| (R::id(item).to_owned(), R::path_ids(item).to_vec()))
+            .collect()
     }
 
     /// Puts a record in place of the one of its name, which it returns.

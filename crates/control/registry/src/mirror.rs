@@ -12,7 +12,7 @@ use std::{
 };
 
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
-use nsm_chain::{Code, Endpoints, Error, Services, Tasks};
+use nsm_chain::{Code, Endpoints, Error, Services, Tasks, elements::Names};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::DropGuard;
 
@@ -132,6 +132,13 @@ impl Mirror {
         self.view::<R>()
             .with(|index| index.get(name))
             .map(|stored| stored.item)
+    }
+
+    /// Who registered what, for an operator's policies.
+    #[must_use]
+    pub fn names<R: Record>(&self) -> Names {
+        let view = Arc::clone(self.view::<R>());
+        Arc::new(move || view.with(crate::index::Index::path_ids))
     }
 
     /// What matches now, then every change; it goes on while the registry is away.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use buffa::Message as _;
-use nsm_chain::{Code, Endpoints, Error, Services, Tasks};
+use nsm_chain::{Code, Endpoints, Error, Services, Tasks, elements::Names};
 use tokio_util::sync::DropGuard;
 
 use crate::{
@@ -126,6 +126,13 @@ impl Registry {
 
     fn view<R: Record>(&self) -> &Arc<View<R>> {
         R::view(&self.0.views)
+    }
+
+    /// Who registered what, for an operator's policies.
+    #[must_use]
+    pub fn names<R: Record>(&self) -> Names {
+        let view = Arc::clone(self.view::<R>());
+        Arc::new(move || view.with(crate::index::Index::path_ids))
     }
 
     /// How many records of a kind there are, and how many watchers of it.

@@ -67,6 +67,16 @@ impl Remote {
         Ok(found)
     }
 
+    async fn try_to(
+        hop: &Hop,
+        mut endpoint: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<NetworkServiceEndpoint, Error> {
+        Self::pass_socket(hop, &mut endpoint)?;
+        let path = &mut Path::default();
+        endpoints::register(&hop.peer, &hop.tokens, endpoint, path, deadline).await
+    }
+
     /// Every service whose name is `name`; all of them where it is empty.
     ///
     /// # Errors
@@ -241,15 +251,18 @@ pub fn unknown_endpoint(name: &str) -> Error {
 impl Registrar for Remote {
     async fn register(
         &self,
-        mut endpoint: NetworkServiceEndpoint,
+        endpoint: NetworkServiceEndpoint,
         deadline: Instant,
     ) -> Result<NetworkServiceEndpoint, Error> {
-        let hop = self.hop(deadline).await?;
         let url = endpoint.url.clone();
-        Self::pass_socket(&hop, &mut endpoint)?;
-        let path = &mut Path::default();
-        let mut answer =
-            endpoints::register(&hop.peer, &hop.tokens, endpoint, path, deadline).await?;
+        let mut hop = self.hop(deadline).await?;
+        let mut answer = Self::try_to(&hop, endpoint.clone(), deadline).await;
+        if hop.has_renewed(&answer) {
+            hop = self.hop(deadline).await?;
+            let name = endpoint.name.clone();
+            answer = hop.at_last(&name, Self::try_to(&hop, endpoint, deadline).await);
+        }
+        let mut answer = answer?;
         answer.url = url;
         let mut registered = self
             .registered
@@ -280,10 +293,16 @@ impl Registrar for Remote {
         service: NetworkService,
         deadline: Instant,
     ) -> Result<NetworkService, Error> {
-        let hop = self.hop(deadline).await?;
-        let path = &mut Path::default();
         let (name, payload) = (service.name.clone(), service.payload.clone());
-        let made = services::register(&hop.peer, &hop.tokens, service, path, deadline).await;
+        let ask = |hop: Hop, service| async move {
+            let path = &mut Path::default();
+            let made = services::register(&hop.peer, &hop.tokens, service, path, deadline).await;
+            (hop.has_renewed(&made), made)
+        };
+        let (renewed, mut made) = ask(self.hop(deadline).await?, service.clone()).await;
+        if renewed {
+            made = ask(self.hop(deadline).await?, service).await.1;
+        }
         let Err(refused) = made else { return made };
         if refused.code != Code::PermissionDenied {
             return Err(refused);

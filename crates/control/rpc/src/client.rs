@@ -27,7 +27,7 @@ use crate::{
         service_registry::network_service_registry_client::NetworkServiceRegistryClient,
     },
     link::{Channel, PeerHandle, origin},
-    meta,
+    meta, registered,
     status::from_status,
     tokens::TokenSource,
 };
@@ -95,10 +95,11 @@ macro_rules! registry {
                 $client::with_origin(peer.channel(), origin())
             }
 
-            /// `Register`; `path` goes with it, and comes back as the peer left it.
+            /// `Register`; `path` goes with it, and comes back as the peer left it. Its answer has
+            /// to prove itself, as that of a connection's request.
             ///
             /// # Errors
-            /// As [`request`].
+            /// As [`request`]; and what the answer does not prove.
             pub async fn register(
                 peer: &PeerHandle,
                 tokens: &TokenSource,
@@ -110,8 +111,14 @@ macro_rules! registry {
                 meta::put_path(message.metadata_mut(), path)?;
                 let call = async move { client(peer).register(message).await };
                 let answer = unary(peer, "Register", deadline, call).await?;
+                // Which segment is ours is not the peer's to say.
+                let own = path.index;
                 take_path(&answer, path)?;
-                Ok(answer.into_inner())
+                path.index = own;
+                let answer = answer.into_inner();
+                let names = (answer.name.as_str(), answer.path_ids.as_slice());
+                registered::check(peer, tokens, path, names)?;
+                Ok(answer)
             }
 
             /// `Unregister`; `path` as in [`register`].

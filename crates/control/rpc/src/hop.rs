@@ -11,9 +11,10 @@ use nsm_api::{
     connection::{Connection, ConnectionEvent, MonitorScopeSelector},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Error, Expected, Target, Token};
-use nsm_identity::token::Claims;
+use nsm_chain::{Code, Error, Expected, Target, Token};
+use nsm_identity::token::{Claims, TokenError};
 use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
+use nsm_policy::{custom::Custom, denial::Kind, standard::Signatures};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     link::PeerHandle,
     monitor::Connections,
     pool::{DIAL_TIMEOUT, Pool},
+    registered,
     tokens::TokenSource,
 };
 
@@ -111,10 +113,41 @@ pub struct Hop {
     pub tokens: TokenSource,
 }
 
+impl Hop {
+    /// Whether an answer was refused for a certificate that the peer has renewed since: asked over
+    /// a new connection it may be proved.
+    #[must_use]
+    pub fn has_renewed<T>(&self, answer: &Result<T, Error>) -> bool {
+        let refused = answer.as_ref().err().map(|error| error.code);
+        refused == Some(Code::Unauthenticated) && self.peer.is_retired()
+    }
+
+    /// The answer of a peer that was asked anew; one that is not proved now either is a denial.
+    ///
+    /// # Errors
+    /// The answer's own.
+    pub fn at_last<T>(&self, name: &str, answer: Result<T, Error>) -> Result<T, Error> {
+        if self.has_renewed(&answer)
+            && let Err(error) = &answer
+        {
+            registered::denied(Kind::Answer, &self.peer, name, &error.message);
+        }
+        answer
+    }
+}
+
 #[async_trait]
 impl nsm_chain::Hop for Hop {
     fn peer(&self) -> &SpiffeId {
         &self.peer.peer().id
+    }
+
+    fn certificate(&self) -> &[u8] {
+        &self.peer.peer().certificate
+    }
+
+    fn retire(&self) {
+        self.peer.retire();
     }
 
     async fn request(
@@ -156,6 +189,12 @@ impl nsm_chain::Descriptors for Descriptors {
     }
 }
 
+impl Signatures for TokenSource {
+    fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, TokenError> {
+        Self::verify(self, jwt, certificate)
+    }
+}
+
 impl nsm_chain::Tokens for TokenSource {
     fn own_id(&self) -> SpiffeId {
         self.source().current().id().clone()
@@ -167,8 +206,8 @@ impl nsm_chain::Tokens for TokenSource {
         self.token(audience, self.source().current().not_after(), now)
     }
 
-    fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, Error> {
-        Self::verify(self, jwt, certificate)
+    fn policies(&self) -> Option<&Custom> {
+        Some(Self::policies(self))
     }
 
     fn now(&self) -> SystemTime {

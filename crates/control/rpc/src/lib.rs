@@ -22,6 +22,7 @@ pub mod monitor;
 mod peer;
 mod pool;
 mod refusals;
+mod registered;
 mod server;
 pub mod skew;
 mod socket;

@@ -138,6 +138,17 @@ impl PeerHandle {
         }
     }
 
+    /// The pool makes a new connection for whoever comes next.
+    pub(crate) fn retire(&self) {
+        self.0.stale.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was given up: broken, or replaced by one with another handshake.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        !self.usable()
+    }
+
     /// Whether new calls may go on it. Not for long when the peer's certificate ends soon: leases
     /// end with the certificate that was seen here, and the peer has a newer one by then.
     pub(crate) fn usable(&self) -> bool {

@@ -12,6 +12,7 @@ use nsm_identity::{
     token_cache::{DEFAULT_TOKEN_LIFE, TokenIssuer, VerifiedTokens},
 };
 use nsm_model::spiffe::SpiffeId;
+use nsm_policy::custom::Custom;
 
 /// Signs tokens with the current identity and checks those of others; both are remembered. Cheap
 /// to clone: all clones share what they remember.
@@ -20,6 +21,7 @@ pub struct TokenSource {
     source: IdentitySource,
     issuer: Arc<TokenIssuer>,
     verified: Arc<VerifiedTokens>,
+    policies: Arc<Custom>,
 }
 
 impl TokenSource {
@@ -37,7 +39,20 @@ impl TokenSource {
             source,
             issuer,
             verified: Arc::default(),
+            policies: Arc::default(),
         }
+    }
+
+    /// The same, held besides against an operator's policies.
+    #[must_use]
+    pub fn with_policies(self, policies: Arc<Custom>) -> Self {
+        Self { policies, ..self }
+    }
+
+    /// An operator's policies.
+    #[must_use]
+    pub fn policies(&self) -> &Custom {
+        &self.policies
     }
 
     /// The identity that signs.
@@ -94,11 +109,9 @@ impl TokenSource {
     /// The claims of a token that the owner of a certificate (DER) signed; expiry is not looked at.
     ///
     /// # Errors
-    /// `Unauthenticated`: malformed, not ES256, or signed by somebody else.
-    pub fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, Error> {
-        let refused = |error: TokenError| Error::new(Code::Unauthenticated, error.to_string());
-        Ok(Claims::clone(
-            &*self.verified.verify(jwt, certificate).map_err(refused)?,
-        ))
+    /// Malformed, not ES256, or signed by somebody else.
+    pub fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, TokenError> {
+        let claims = self.verified.verify(jwt, certificate)?;
+        Ok(Claims::clone(&claims))
     }
 }

@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -20,8 +20,11 @@ use nsm_api::{
     },
 };
 use nsm_chain::{Call, Chain, Code, Element, Endpoints, Error, Kind, Next, Services};
-use nsm_rpc::{Answers, Find, Server, client, health, monitor};
-use support::{Caller, Running, does, echo, id, request, serve, soon, unix};
+use nsm_identity::IdentitySource;
+use nsm_rpc::{Answers, Find, Server, TokenSource, client, health, monitor};
+use support::{
+    Caller, Running, does, echo, free_port, id, request, serve, serve_as, soon, source, unix,
+};
 use tokio::time::Instant;
 
 async fn start(server: Server) -> (tempfile::TempDir, Running, Caller, nsm_rpc::PeerHandle) {
@@ -119,13 +122,29 @@ async fn unknown_fields_survive() {
         .unwrap();
 }
 
-/// Adds a segment to the path, as `updatepath` does.
-struct Adds;
+/// Puts the caller's token and one of its own into the path, as `updatetoken` does; or nothing.
+struct Proves(Option<TokenSource>);
+
+impl Proves {
+    fn write(&self, call: &mut Call) {
+        let Some(tokens) = &self.0 else { return };
+        let (caller, theirs) = (call.caller.as_ref().unwrap(), call.token.as_ref().unwrap());
+        let now = SystemTime::now();
+        let ours = tokens.token(&caller.id, now + Duration::from_secs(60), now);
+        let tokens = [theirs.jwt.clone(), ours.unwrap().jwt];
+        call.path.path_segments = tokens
+            .map(|token| PathSegment {
+                token,
+                ..PathSegment::default()
+            })
+            .to_vec();
+    }
+}
 
 #[async_trait]
-impl<K: Kind> Element<K> for Adds {
+impl<K: Kind> Element<K> for Proves {
     fn name(&self) -> &'static str {
-        "adds"
+        "proves"
     }
 
     async fn request(
@@ -134,22 +153,14 @@ impl<K: Kind> Element<K> for Adds {
         request: K::Request,
         next: Next<K>,
     ) -> Result<K::Item, Error> {
-        add(&mut call.path);
+        self.write(call);
         next.request(call, request).await
     }
 
     async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
-        add(&mut call.path);
+        self.write(call);
         next.close(call, item).await
     }
-}
-
-fn add(path: &mut Path) {
-    let token = format!("token {}", path.path_segments.len());
-    path.path_segments.push(PathSegment {
-        token,
-        ..PathSegment::default()
-    });
 }
 
 struct Finds;
@@ -195,15 +206,25 @@ impl Find<Endpoints> for Finds {
     }
 }
 
-fn registry() -> Server {
+fn registry(tokens: Option<TokenSource>) -> Server {
     Server::new()
-        .services(Chain::new(vec![Box::new(Adds)]), Finds)
-        .endpoints(Chain::new(vec![Box::new(Adds)]), Finds)
+        .services(Chain::new(vec![Box::new(Proves(tokens.clone()))]), Finds)
+        .endpoints(Chain::new(vec![Box::new(Proves(tokens))]), Finds)
+}
+
+/// A registry with these keys whose answers are proved with those.
+async fn proving(shown: IdentitySource, proved: Option<IdentitySource>) -> (Running, Caller) {
+    let server = registry(proved.map(TokenSource::new));
+    let running = serve_as(shown, &[free_port()], server).await;
+    (running, Caller::new("client"))
 }
 
 #[tokio::test]
 async fn the_registry_and_its_path() {
-    let (_folder, _running, caller, peer) = start(registry()).await;
+    let keys = source("manager");
+    let (running, caller) = proving(keys.clone(), Some(keys)).await;
+    let url = &running.addresses[0];
+    let peer = caller.pool.connect(url, None, soon()).await.unwrap();
     let mut path = Path::default();
     let endpoint = NetworkServiceEndpoint {
         name: "nse-1".to_owned(),
@@ -213,6 +234,7 @@ async fn the_registry_and_its_path() {
         client::endpoints::register(&peer, &caller.tokens, endpoint.clone(), &mut path, soon())
             .await;
     assert_eq!(answer.unwrap(), endpoint);
+    assert_eq!(path.path_segments.len(), 2);
     client::endpoints::unregister(&peer, &caller.tokens, endpoint, &mut path, soon())
         .await
         .unwrap();
@@ -226,17 +248,34 @@ async fn the_registry_and_its_path() {
     client::services::unregister(&peer, &caller.tokens, service, &mut path, soon())
         .await
         .unwrap();
-    let tokens: Vec<_> = path
-        .path_segments
-        .iter()
-        .map(|one| one.token.as_str())
-        .collect();
-    assert_eq!(tokens, ["token 0", "token 1", "token 2", "token 3"]);
+}
+
+#[tokio::test]
+async fn a_registration_that_nobody_proves_does_not_count() {
+    let keys = source("manager");
+    let own = "answered without a path segment of its own";
+    // What the registry proves its answers with, what is said, and whether it is asked anew.
+    for (proved, says, anew) in [
+        (None, own, false),
+        (Some(source("manager")), "is not signed by", true),
+        (Some(source("thief")), "is not signed by", true),
+    ] {
+        let (running, caller) = proving(keys.clone(), proved).await;
+        let url = &running.addresses[0];
+        let peer = caller.pool.connect(url, None, soon()).await.unwrap();
+        let item = NetworkService::default();
+        let path = &mut Path::default();
+        let answer = client::services::register(&peer, &caller.tokens, item, path, soon()).await;
+        let error = answer.unwrap_err();
+        assert_eq!(error.code, Code::Unauthenticated);
+        assert!(error.message.contains(says), "{error}");
+        assert_eq!(peer.is_retired(), anew, "{error}");
+    }
 }
 
 #[tokio::test]
 async fn the_registry_finds() {
-    let (_folder, _running, caller, peer) = start(registry()).await;
+    let (_folder, _running, caller, peer) = start(registry(None)).await;
     let query = |name: &str| NetworkServiceQuery {
         network_service: buffa::MessageField::some(NetworkService {
             name: name.to_owned(),
@@ -273,7 +312,7 @@ async fn the_registry_finds() {
 #[tokio::test]
 async fn health_knows_every_service() {
     let table = monitor::Connections::new();
-    let server = registry()
+    let server = registry(None)
         .connections(echo())
         .monitor(monitor::Service::new(table, |_| true));
     let (_folder, _running, _caller, peer) = start(server).await;

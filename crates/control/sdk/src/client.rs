@@ -11,7 +11,7 @@ use nsm_api::{
 use nsm_chain::{
     Backoff, Call, Chain, Connections, Error,
     begin::Begin,
-    elements::{ClientInfo, Connect, UpdatePath},
+    elements::{Answers, ClientInfo, Connect, UpdatePath},
 };
 use tokio::time::Instant;
 
@@ -79,7 +79,7 @@ impl Client {
             // One at a time for each connection.
             Box::new(Begin::new(tasks.clone())),
             // Before it expires, again.
-            Box::new(Refresh::new(tokens, tasks.clone(), patience)),
+            Box::new(Refresh::new(tokens.clone(), tasks.clone(), patience)),
             // What is lost further on is replaced.
             Box::new(Heal::new(
                 &name,
@@ -95,7 +95,7 @@ impl Client {
             // To our manager.
             Box::new(ToManager::new(manager, &roles)),
             // There.
-            Box::new(Connect::new(transport, tasks)),
+            Box::new(Connect::new(transport, tasks).authorized(Answers::new(tokens))),
         ]);
         Self {
             chain,

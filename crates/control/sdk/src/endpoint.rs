@@ -7,7 +7,8 @@ use nsm_chain::{
     Chain, Connections, Element,
     begin::Begin,
     elements::{
-        Authorize, Connect, Monitor, Neighbour, RecvFd, Timeout, TrimPath, UpdatePath, UpdateToken,
+        Answers, Authorize, Connect, Monitor, Neighbour, RecvFd, Timeout, TrimPath, UpdatePath,
+        UpdateToken,
     },
 };
 use nsm_policy::roles::Place;
@@ -141,6 +142,7 @@ fn passing(
 ) -> Vec<Box<dyn Element<Connections>>> {
     let Parts {
         name,
+        tokens,
         transport,
         manager,
         roles,
@@ -165,6 +167,6 @@ fn passing(
         // To our manager.
         Box::new(ToManager::new(manager, &roles)),
         // There.
-        Box::new(Connect::new(transport, tasks)),
+        Box::new(Connect::new(transport, tasks).authorized(Answers::new(tokens))),
     ]
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     begin::Beginning,
+    policies::Masks,
     roles::{MANAGER_SOCKET, forwarder::own_namespace, place::Place},
     shutdown,
     station::{Common, Station, address, seconds, written_address},
@@ -43,6 +44,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Whose policies it needs.
+    fn masks(&self) -> Masks<'_> {
+        Masks {
+            client: true,
+            ..Masks::default()
+        }
+    }
+
     /// What the role begins with.
     pub(crate) fn beginning(&self) -> Beginning<'_> {
         self.common.beginning(Profile::Client)
@@ -57,7 +66,14 @@ struct Prepared {
 
 async fn prepare(role: &str, settings: &Settings) -> anyhow::Result<Prepared> {
     let orders = orders(settings)?;
-    let station = Station::start(role, &settings.name, &settings.common, settings).await?;
+    let station = Station::start(
+        role,
+        &settings.name,
+        &settings.common,
+        settings.masks(),
+        settings,
+    )
+    .await?;
     let namespace = own_namespace()?;
     let orders = orders
         .into_iter()

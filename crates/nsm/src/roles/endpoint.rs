@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     begin::Beginning,
     config::{labels, written_labels},
+    policies::{Asks, Masks},
     roles::{MANAGER_SOCKET, forwarder::own_namespace, place::Place, registration},
     sockets::Sockets,
     station::{Common, Station, address, written_address},
@@ -89,9 +90,22 @@ pub(crate) struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     place: Place,
+    #[command(flatten)]
+    #[serde(flatten)]
+    asks: Asks,
 }
 
 impl Settings {
+    /// Whose policies it needs.
+    fn masks(&self) -> Masks<'_> {
+        Masks {
+            server: true,
+            client: self.passthrough,
+            asks: Some(&self.asks),
+            ..Masks::default()
+        }
+    }
+
     /// What the role begins with.
     pub(crate) fn beginning(&self) -> Beginning<'_> {
         self.common.beginning(if self.passthrough {
@@ -149,7 +163,14 @@ fn written_payload(text: &str) -> Result<String, String> {
 /// Runs the endpoint.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let rules = rules(&settings)?;
-    let station = Station::start("endpoint", &settings.name, &settings.common, &settings).await?;
+    let station = Station::start(
+        "endpoint",
+        &settings.name,
+        &settings.common,
+        settings.masks(),
+        &settings,
+    )
+    .await?;
     let manager = Target::Url(
         address(&settings.connect_to).map_err(|error| anyhow!("--connect-to: {error}"))?,
     );

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::{
     begin::Beginning,
     config::{labels, written_labels},
+    policies::{Asks, Masks},
     roles::{MANAGER_SOCKET, registration},
     sockets::Sockets,
     station::{Common, Station, address, seconds, written_address},
@@ -63,9 +64,22 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_METRICS_INTERVAL", default_value = "10s", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     metrics_interval: Duration,
+    #[command(flatten)]
+    #[serde(flatten)]
+    asks: Asks,
 }
 
 impl Settings {
+    /// Whose policies it needs.
+    fn masks(&self) -> Masks<'_> {
+        Masks {
+            server: true,
+            client: true,
+            asks: Some(&self.asks),
+            ..Masks::default()
+        }
+    }
+
     /// What the role begins with.
     pub(crate) fn beginning(&self) -> Beginning<'_> {
         self.common.beginning(Profile::Forwarder)
@@ -77,7 +91,14 @@ const VXLAN_PORT: u16 = 4789;
 
 /// Runs the forwarder.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let station = Station::start("forwarder", &settings.name, &settings.common, &settings).await?;
+    let station = Station::start(
+        "forwarder",
+        &settings.name,
+        &settings.common,
+        settings.masks(),
+        &settings,
+    )
+    .await?;
     let config = configure(&settings)?;
     let executor = Arc::new(Executor::new().context(
         "preparing the kernel's part (needs CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_NET_BROADCAST)",

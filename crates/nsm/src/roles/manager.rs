@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::{
     begin::Beginning,
+    policies::{Asked, Asks, Masks},
     roles::MANAGER_SOCKET,
     sockets::Sockets,
     station::{Common, Station, address, written_address},
@@ -54,9 +55,25 @@ pub(crate) struct Settings {
     /// This cluster's name: the label clusterName
     #[arg(long, env = "CLUSTER_NAME")]
     cluster_name: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    #[serde(flatten)]
+    asks: Asks,
 }
 
 impl Settings {
+    /// Whose policies it needs.
+    fn masks(&self) -> Masks<'_> {
+        Masks {
+            server: true,
+            client: true,
+            asked: Some(&self.asked),
+            asks: Some(&self.asks),
+        }
+    }
+
     /// What the role begins with.
     pub(crate) fn beginning(&self) -> Beginning<'_> {
         self.common.beginning(Profile::Manager)
@@ -68,7 +85,14 @@ pub(crate) const MANAGER_SERVICE: &str = "nsmgr";
 
 /// Runs the manager.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let station = Station::start("manager", &settings.name, &settings.common, &settings).await?;
+    let station = Station::start(
+        "manager",
+        &settings.name,
+        &settings.common,
+        settings.masks(),
+        &settings,
+    )
+    .await?;
     let addresses: Vec<EndpointUrl> = settings
         .listen_on
         .iter()

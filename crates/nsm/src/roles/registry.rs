@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::{
     begin::Beginning,
+    policies::{Asked, Masks},
     sockets::Sockets,
     station::{Common, Station, address, seconds, written_address},
 };
@@ -47,9 +48,20 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_EXPIRE_PERIOD", default_value = "1m", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     expire_period: Duration,
+    #[command(flatten)]
+    #[serde(flatten)]
+    asked: Asked,
 }
 
 impl Settings {
+    /// Whose policies it needs.
+    fn masks(&self) -> Masks<'_> {
+        Masks {
+            asked: Some(&self.asked),
+            ..Masks::default()
+        }
+    }
+
     /// What the role begins with.
     pub(crate) fn beginning(&self) -> Beginning<'_> {
         self.common.beginning(Profile::Registry)
@@ -58,7 +70,14 @@ impl Settings {
 
 /// Runs the registry.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let station = Station::start("registry", &settings.name, &settings.common, &settings).await?;
+    let station = Station::start(
+        "registry",
+        &settings.name,
+        &settings.common,
+        settings.masks(),
+        &settings,
+    )
+    .await?;
     let store: Arc<dyn Store> = if settings.store.as_os_str() == "memory" {
         Arc::new(MemoryStore::default())
     } else {

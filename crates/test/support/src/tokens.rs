@@ -10,9 +10,9 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nsm_chain::{Caller, Code, Descriptors, Error, Token, Tokens};
-use nsm_identity::token::{Claims, decode_unverified};
+use nsm_identity::token::{Claims, TokenError, decode_unverified};
 use nsm_model::spiffe::SpiffeId;
-use nsm_policy::roles::RoleSource;
+use nsm_policy::{roles::RoleSource, standard::Signatures};
 use tokio::time::Instant;
 
 /// How long a token lives.
@@ -111,9 +111,14 @@ impl Tokens for Keys {
         Ok(jwt(&self.id, &self.id, audience, self.now() + LIFE))
     }
 
-    fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, Error> {
-        let refused = |message: String| Error::new(Code::Unauthenticated, message);
-        let claims = decode_unverified(jwt).map_err(|error| refused(error.to_string()))?;
+    fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+}
+
+impl Signatures for Keys {
+    fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, TokenError> {
+        let claims = decode_unverified(jwt)?;
         let signature = jwt.rsplit('.').next().unwrap_or_default();
         if URL_SAFE_NO_PAD
             .decode(signature)
@@ -121,14 +126,13 @@ impl Tokens for Keys {
         {
             return Ok(claims);
         }
-        let signer = String::from_utf8_lossy(certificate);
-        Err(refused(format!(
-            "the token of {:?} is not signed by {signer}",
-            claims.sub
-        )))
-    }
-
-    fn now(&self) -> SystemTime {
-        self.clock.now()
+        let signer = String::from_utf8_lossy(certificate).into_owned();
+        Err(match signer.parse() {
+            Ok(signer) => TokenError::Signature {
+                subject: claims.sub,
+                signer,
+            },
+            Err(_) => TokenError::Certificate(signer),
+        })
     }
 }

@@ -185,6 +185,12 @@ impl Hop for Link {
         &self.peer.id
     }
 
+    fn certificate(&self) -> &[u8] {
+        self.peer.id.as_str().as_bytes()
+    }
+
+    fn retire(&self) {}
+
     async fn request(
         &self,
         request: NetworkServiceRequest,

@@ -21,6 +21,9 @@ const USAGE: &str =
 /// Names the file of expected skips; a skip that it does not list makes the run red.
 const EXPECTED_SKIPS: &str = "NSM_EXPECTED_SKIPS";
 
+/// Every test, of the program that ships: with policies in Rego.
+const EVERYTHING: &[&str] = &["--workspace", "--features", "nsm-policy/opa"];
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -41,11 +44,7 @@ fn main() -> ExitCode {
 
 /// Runs every test; the skips and the counts are the last lines.
 fn test(which: &[&str]) -> Result<()> {
-    let which = if which.is_empty() {
-        &["--workspace"]
-    } else {
-        which
-    };
+    let which = if which.is_empty() { EVERYTHING } else { which };
     let mut child = cargo()
         .args(["test", "--no-fail-fast"])
         .args(which)

@@ -1,24 +1,36 @@
 //! `authorize`: a caller must prove each step of the path as far as keys are known.
 //!
-//! *What it does*: the standard server policies (sdk `pkg/tools/opa/policies`) as native code, over
-//! the path's segments up to our own: every token is a JWT, none has expired, each one's audience
-//! is the next one's subject, and the previous one is the caller's own, signed with the key of the
-//! certificate that it showed, meant for us.
+//! *What it does*: what [`Proof::of_request`] asks of the path's segments up to our own, the
+//! standard server policies (sdk `pkg/tools/opa/policies`) among it; then an operator's own
+//! policies.
 //! *Where it stands*: after `updatetoken`, which put both tokens there; before `begin` and whatever
 //! else remembers or acts.
-//! *On Close*: the same but for expiry: what has expired may still be let go.
+//! *On Close*: the same but for expiry, and without the operator's: what may be had no longer may
+//! still be let go.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
-use nsm_api::connection::Path;
-use nsm_identity::token::{self, Claims};
-use nsm_policy::denial::{self, Denial};
+use nsm_identity::token;
+use nsm_model::spiffe::SpiffeId;
+use nsm_policy::{
+    custom::Verdict,
+    denial::{self, Denial},
+    input::{Input, PathIds, Registration},
+    proof::Proof,
+    standard::Refused,
+};
 
 use crate::{Call, Caller, Code, Element, Error, Kind, Next, Tokens};
 
+/// What is registered, for an operator's policies of registrations.
+pub type Names = Arc<dyn Fn() -> PathIds + Send + Sync>;
+
 /// See the module.
-pub struct Authorize(Arc<dyn Tokens>);
+pub struct Authorize {
+    tokens: Arc<dyn Tokens>,
+    names: Option<Names>,
+}
 
 impl std::fmt::Debug for Authorize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,80 +38,116 @@ impl std::fmt::Debug for Authorize {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Expiry {
-    Checked,
-    Ignored,
-}
-
 impl Authorize {
     /// The element.
     #[must_use]
     pub fn new(tokens: Arc<dyn Tokens>) -> Self {
-        Self(tokens)
+        Self {
+            tokens,
+            names: None,
+        }
     }
 
-    fn check<K: Kind>(&self, call: &Call, item: &K::Item, expiry: Expiry) -> Result<(), Error> {
+    /// The element of a registry.
+    #[must_use]
+    pub fn of_registry(tokens: Arc<dyn Tokens>, names: Names) -> Self {
+        Self {
+            tokens,
+            names: Some(names),
+        }
+    }
+
+    fn check<K: Kind>(
+        &self,
+        call: &Call,
+        item: &K::Item,
+        now: Option<SystemTime>,
+    ) -> Result<(), Error> {
         let Some(caller) = &call.caller else {
             return Ok(());
         };
-        let verdict = self.verdict(caller, K::path(call, item), expiry);
-        if let Err(error) = &verdict {
-            let what = format!("{} {}", K::NAME, K::id(item));
-            Denial::new(denial::Kind::Token, &caller.id, what, &error.message).tell();
+        let proof = Proof {
+            own: &self.tokens.own_id(),
+            peer: &caller.id,
+            certificate: &caller.certificate,
+            now,
+            signatures: &*self.tokens,
+        };
+        let denied = |kind: denial::Kind, error: Error| {
+            let does = if now.is_some() { "request" } else { "close" };
+            let what = format!("{does} {} {}", K::NAME, K::id(item));
+            Denial::new(kind, &caller.id, what, &error.message).tell();
+            error
+        };
+        let proved = proof.of_request(K::path(call, item));
+        proved.map_err(|refused| denied(kind(&refused), error(&refused)))?;
+        match now {
+            Some(_) => self
+                .ask::<K>(call, caller, item)
+                .map_err(|verdict| denied(denial::Kind::Policy, against(&caller.id, &verdict))),
+            None => Ok(()),
         }
-        verdict
     }
 
-    fn verdict(&self, caller: &Caller, path: &Path, expiry: Expiry) -> Result<(), Error> {
-        let own = path.index as usize;
-        let denied = |message: String| Error::new(Code::PermissionDenied, message);
-        let Some(previous) = own.checked_sub(1).and_then(|at| path.path_segments.get(at)) else {
-            return Err(denied(format!(
-                "{}: no path segment of the caller before ours",
-                caller.id
-            )));
+    /// An operator's policies, over the left side of the path.
+    fn ask<K: Kind>(&self, call: &Call, caller: &Caller, item: &K::Item) -> Result<(), Verdict> {
+        let policies = self.tokens.policies().map(K::policies);
+        let Some(policies) = policies.filter(|policies| !policies.is_empty()) else {
+            return Ok(());
         };
-        let proved = self.0.verify(&previous.token, &caller.certificate);
-        let proved = proved.map_err(|error| Error {
-            message: format!("{}: {}", caller.id, error.message),
-            ..error
-        })?;
-        if proved.sub != caller.id.as_str() {
-            return Err(denied(format!(
-                "{} sent a token of {}",
-                caller.id, proved.sub
-            )));
-        }
-        if !proved.aud.iter().any(|aud| aud == self.0.own_id().as_str()) {
-            return Err(denied(format!(
-                "the token of {} is meant for {:?}, not for {}",
-                caller.id,
-                proved.aud,
-                self.0.own_id()
-            )));
-        }
-        let mut left: Option<Claims> = None;
-        for segment in path.path_segments.iter().take(own + 1) {
-            let claims = token::decode_unverified(&segment.token).map_err(|error| {
-                denied(format!("token of path segment {}: {error}", segment.name))
-            })?;
-            if expiry == Expiry::Checked {
-                claims.check_expiry(self.0.now()).map_err(|error| {
-                    denied(format!("token of path segment {}: {error}", segment.name))
-                })?;
-            }
-            if let Some(left) = left.filter(|left| !left.aud.contains(&claims.sub)) {
-                let message = format!(
-                    "path segment {}: the token before it, of {}, is meant for {:?}, not for {}",
-                    segment.name, left.sub, left.aud, claims.sub
-                );
-                return Err(denied(message));
-            }
-            left = Some(claims);
-        }
-        Ok(())
+        let mut path = K::path(call, item).clone();
+        nsm_model::path::trim(&mut path);
+        let first = path.path_segments.first();
+        let first = first.and_then(|first| token::decode_unverified(&first.token).ok());
+        let names = self.names.as_ref().map(|names| names());
+        let registration = names.as_ref().map(|path_ids| Registration {
+            id: first.as_ref().map_or("", |first| &first.sub),
+            name: K::id(item),
+            path_ids,
+        });
+        policies.check(&Input {
+            path: &path,
+            certificate: &caller.certificate,
+            registration,
+        })
     }
+}
+
+/// What is said of a policy's verdict: a denial, or a policy that needs mending.
+pub(crate) fn against(peer: &SpiffeId, verdict: &Verdict) -> Error {
+    let code = match verdict {
+        Verdict::Denied(_) => Code::PermissionDenied,
+        Verdict::Undecided { .. } => Code::Internal,
+    };
+    Error::new(code, format!("{peer}: {verdict}"))
+}
+
+/// A path that does not reach us is one kind of denial, tokens that prove nothing another.
+fn kind(refused: &Refused) -> denial::Kind {
+    match refused {
+        Refused::NoCaller(_) | Refused::NoAnswerer(_) => denial::Kind::Path,
+        Refused::Token { .. }
+        | Refused::Chain { .. }
+        | Refused::Signature { .. }
+        | Refused::Subject { .. }
+        | Refused::Audience { .. }
+        | Refused::Own { .. } => denial::Kind::Token,
+    }
+}
+
+/// A forged proof is no proof of who calls; a true one may still not be enough.
+pub(crate) fn error(refused: &Refused) -> Error {
+    let code = match refused {
+        Refused::Signature { .. } => Code::Unauthenticated,
+        Refused::Token { .. }
+        | Refused::Chain { .. }
+        | Refused::NoCaller(_)
+        | Refused::NoAnswerer(_)
+        | Refused::Subject { .. }
+        | Refused::Audience { .. }
+        | Refused::Own { .. } => Code::PermissionDenied,
+    };
+    Error::new(code, refused.to_string())
 }
 
 #[async_trait]
@@ -114,12 +162,12 @@ impl<K: Kind> Element<K> for Authorize {
         request: K::Request,
         next: Next<K>,
     ) -> Result<K::Item, Error> {
-        self.check::<K>(call, K::item(&request), Expiry::Checked)?;
+        self.check::<K>(call, K::item(&request), Some(self.tokens.now()))?;
         next.request(call, request).await
     }
 
     async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
-        self.check::<K>(call, &item, Expiry::Ignored)?;
+        self.check::<K>(call, &item, None)?;
         next.close(call, item).await
     }
 }

@@ -3,7 +3,8 @@
 //! *What it does*: sdk `pkg/networkservice/common/{clienturl,dial,connect,mechanisms/sendfd}` in
 //! one: reaches the hop that the elements before it chose, over a pooled connection, sends the
 //! descriptors that the mechanisms speak of, and takes the ones that the answer speaks of. Who
-//! answers there must be whom those elements expect ([`Expected`]), or nothing is sent to it.
+//! answers there must be whom those elements expect ([`Expected`]), or nothing is sent to it, and
+//! an answer that it cannot prove is refused ([`Answers`]).
 //! When the connection moved to another hop, the one before is closed behind it, as soon as the
 //! request is done: until then packets go that way, and what is told of it is still believed.
 //! *Where it stands*: last.
@@ -20,7 +21,10 @@ use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
 use nsm_model::path;
 use tokio::time::Instant;
 
-use super::recvfd::{Held, inode, inodes};
+use super::{
+    answers::{self, Answers},
+    recvfd::{Held, inode, inodes},
+};
 use crate::{
     Blame, Call, Code, Connections, Element, Error, Expected, Hop, Next, Target, Tasks, Transport,
     begin::Factory,
@@ -52,6 +56,7 @@ impl Downstream {
 pub struct Connect {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
+    answers: Option<Answers>,
 }
 
 impl std::fmt::Debug for Connect {
@@ -64,7 +69,20 @@ impl Connect {
     /// The element; `tasks` owns the closes at hops that connections left.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, tasks: Tasks) -> Self {
-        Self { transport, tasks }
+        Self {
+            transport,
+            tasks,
+            answers: None,
+        }
+    }
+
+    /// The same, with its answers held to account: every role's.
+    #[must_use]
+    pub fn authorized(self, answers: Answers) -> Self {
+        Self {
+            answers: Some(answers),
+            ..self
+        }
     }
 
     async fn reach(
@@ -78,6 +96,46 @@ impl Connect {
             blame: Blame::NextHop,
             ..error
         })
+    }
+
+    /// The answer is its hop's own, and what it speaks of is here.
+    async fn accept(
+        &self,
+        call: &Call,
+        now: &Downstream,
+        hop: Arc<dyn Hop>,
+    ) -> Result<Arc<dyn Hop>, Error> {
+        let proved = self.prove(call, now, Arc::clone(&hop)).await?;
+        take_descriptor(call, hop.as_ref(), &now.connection).await?;
+        Ok(proved)
+    }
+
+    /// The hop with the certificate that proves the answer. A peer whose SVID was renewed since we
+    /// connected signs with a key that this connection has not seen: a new one shows it.
+    async fn prove(
+        &self,
+        call: &Call,
+        now: &Downstream,
+        hop: Arc<dyn Hop>,
+    ) -> Result<Arc<dyn Hop>, Error> {
+        let Some(answers) = &self.answers else {
+            return Ok(hop);
+        };
+        let refused = match answers.check(call, hop.as_ref(), &now.connection) {
+            Ok(()) => return Ok(hop),
+            Err(refused) => refused,
+        };
+        if refused.is_signature() {
+            hop.retire();
+            let again = self
+                .reach(&now.target, now.expected.as_ref(), call.deadline)
+                .await?;
+            let proved = answers.check(call, again.as_ref(), &now.connection);
+            if again.peer() == hop.peer() && proved.is_ok() {
+                return Ok(again);
+            }
+        }
+        Err(answers::refuse(hop.as_ref(), &now.connection, &refused))
     }
 
     fn close_behind(&self, call: &Call, left: Downstream) {
@@ -164,28 +222,27 @@ impl Element<Connections> for Connect {
             .await?;
         send_descriptors(call, hop.as_ref(), &request)?;
         let answer = hop.request(request, call.deadline).await?;
-        let before = call.store.get::<Downstream>();
-        if let Err(error) = take_descriptor(call, hop.as_ref(), &answer).await {
-            if before.is_none() {
-                let left = Downstream {
-                    target,
-                    connection: answer,
-                    expected,
-                };
-                self.close_behind(call, left);
-            }
-            return Err(error);
-        }
         let now = Downstream {
             target,
             connection: answer.clone(),
             expected,
         };
-        if let Some(left) = before.filter(|left| left.hop() != now.hop()) {
+        let before = call.store.get::<Downstream>();
+        let moved = before.as_ref().map(Downstream::hop) != Some(now.hop());
+        let proved = match self.accept(call, &now, hop).await {
+            Ok(proved) => proved,
+            Err(error) => {
+                if moved {
+                    self.close_behind(call, now);
+                }
+                return Err(error);
+            }
+        };
+        if let Some(left) = before.filter(|_| moved) {
             self.close_behind(call, left);
         }
         call.store.put(now);
-        call.scratch.put(hop);
+        call.scratch.put(proved);
         Ok(answer)
     }
 

@@ -1,5 +1,6 @@
 //! The elements that every role's list shares, a file each, with upstream's names.
 
+mod answers;
 mod authorize;
 mod clientinfo;
 mod connect;
@@ -12,7 +13,8 @@ mod updatepath;
 mod updatetoken;
 
 pub use crate::call::Own;
-pub use authorize::Authorize;
+pub use answers::Answers;
+pub use authorize::{Authorize, Names};
 pub use clientinfo::{ClientInfo, Labelled};
 pub use connect::{Connect, Downstream};
 pub use monitor::{Monitor, Relay, Table, copy_metrics};

@@ -117,6 +117,7 @@ impl World {
             directory: Arc::clone(locals) as Arc<dyn nsm_chain::Directory>,
             table: table.clone(),
             tasks: self.tasks.clone(),
+            known: Default::default(),
         };
         let list = nsm_manager::connections(&config, &seams);
         self.wire

@@ -43,14 +43,23 @@ macro_rules! to_registry {
                 _: Next<$kind>,
             ) -> Result<$item, Error> {
                 let hop = self.transport.hop(&self.registry, call.deadline).await?;
-                client::$service::register(
+                let (path, deadline) = (&mut call.path, call.deadline);
+                let answer = client::$service::register(
                     &hop.peer,
                     &hop.tokens,
-                    item,
-                    &mut call.path,
-                    call.deadline,
+                    item.clone(),
+                    path,
+                    deadline,
                 )
-                .await
+                .await;
+                if !hop.has_renewed(&answer) {
+                    return answer;
+                }
+                let hop = self.transport.hop(&self.registry, deadline).await?;
+                let name = item.name.clone();
+                let answer =
+                    client::$service::register(&hop.peer, &hop.tokens, item, path, deadline).await;
+                hop.at_last(&name, answer)
             }
 
             async fn close(

@@ -2,7 +2,10 @@
 
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
 use nsm_chain::{Code, Endpoints, Error, Services};
-use nsm_policy::denial::{Denial, Kind};
+use nsm_policy::{
+    denial::{Denial, Kind},
+    standard::client_allowed,
+};
 
 use crate::record::{Record, owner};
 
@@ -17,8 +20,7 @@ pub enum Verdict {
 
 /// A service without matches is what endpoints register; one with matches is an operator's.
 pub(crate) fn service(current: &NetworkService, new: &NetworkService) -> Result<Verdict, Error> {
-    let ours =
-        owner::<Services>(current).is_none_or(|theirs| owner::<Services>(new) == Some(theirs));
+    let ours = client_allowed(owner::<Services>(current), owner::<Services>(new));
     let (bare, replaces_bare) = (new.matches.is_empty(), current.matches.is_empty());
     if !bare {
         return if ours || replaces_bare {
@@ -47,9 +49,7 @@ pub(crate) fn endpoint(
     current: &NetworkServiceEndpoint,
     new: &NetworkServiceEndpoint,
 ) -> Result<Verdict, Error> {
-    let ours =
-        owner::<Endpoints>(current).is_none_or(|theirs| owner::<Endpoints>(new) == Some(theirs));
-    if ours {
+    if client_allowed(owner::<Endpoints>(current), owner::<Endpoints>(new)) {
         Ok(Verdict::Write)
     } else {
         Err(foreign::<Endpoints>(current, new, "register"))
@@ -58,8 +58,7 @@ pub(crate) fn endpoint(
 
 /// Whether whoever sent `by` may end `current`.
 pub(crate) fn may_end<R: Record>(current: &R::Item, by: &R::Item) -> Result<(), Error> {
-    let ours = owner::<R>(current).is_none_or(|theirs| owner::<R>(by) == Some(theirs));
-    if ours {
+    if client_allowed(owner::<R>(current), owner::<R>(by)) {
         Ok(())
     } else {
         Err(foreign::<R>(current, by, "unregister"))

@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nsm_chain::{Code, Descriptors, Error, Token, Tokens};
-use nsm_identity::token::{Claims, decode_unverified};
+use nsm_identity::token::{Claims, TokenError, decode_unverified};
 use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
+use nsm_policy::standard::Signatures;
 use nsm_registry::Clock as _;
 use tokio::time::Instant;
 
@@ -44,17 +45,20 @@ impl Tokens for Fake {
         ))
     }
 
-    fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, Error> {
-        let claims = decode_unverified(jwt)
-            .map_err(|error| Error::new(Code::Unauthenticated, error.to_string()))?;
+    fn now(&self) -> SystemTime {
+        self.0.now()
+    }
+}
+
+impl Signatures for Fake {
+    fn verify(&self, jwt: &str, certificate: &[u8]) -> Result<Claims, TokenError> {
+        let claims = decode_unverified(jwt)?;
         if claims.sub.as_bytes() == certificate {
             return Ok(claims);
         }
-        Err(Error::new(Code::Unauthenticated, "signed by somebody else"))
-    }
-
-    fn now(&self) -> SystemTime {
-        self.0.now()
+        Err(TokenError::Certificate(
+            "signed by somebody else".to_owned(),
+        ))
     }
 }
 
