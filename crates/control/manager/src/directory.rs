@@ -53,6 +53,11 @@ impl View {
         Some(seen)
     }
 
+    /// Changes whenever an endpoint of this node has registered.
+    pub(crate) fn came(&self) -> tokio::sync::watch::Receiver<()> {
+        self.locals.came()
+    }
+
     /// The local endpoint of this name.
     #[must_use]
     pub fn local(&self, name: &str) -> Option<crate::Local> {

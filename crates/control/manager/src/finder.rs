@@ -13,7 +13,7 @@ use nsm_chain::{Call, Caller, Code, Endpoints, Error, Services};
 use nsm_registry::mirror::Sourced;
 use nsm_rpc::{Answers, Find};
 
-use crate::View;
+use crate::{View, watching::Watching};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Finder {
 }
 
 /// A local endpoint's socket goes to whoever asks, beside the answer that names its inode.
-fn pass(
+pub(crate) fn pass(
     view: &View,
     caller: Option<&Caller>,
     endpoint: &NetworkServiceEndpoint,
@@ -148,24 +148,14 @@ impl Find<Endpoints> for Finder {
                 .boxed());
         }
         let watch = self.0.mirror().watch::<Endpoints>(wanted)?;
-        let events = stream::unfold(Some((watch, view, caller)), async |state| {
-            let (mut watch, view, caller) = state?;
-            loop {
-                match watch.next().await {
-                    Ok(event) if event.deleted => {
-                        let answer = endpoint_answer((*event.item).clone(), true);
-                        return Some((Ok(answer), Some((watch, view, caller))));
-                    }
-                    Ok(event) => {
-                        if let Some(seen) = pass(&view, caller.as_ref(), &event.item) {
-                            return Some((
-                                Ok(endpoint_answer(seen, false)),
-                                Some((watch, view, caller)),
-                            ));
-                        }
-                    }
-                    Err(error) => return Some((Err(error), None)),
+        let watching = Watching::new(watch, view, caller);
+        let events = stream::unfold(Some(watching), async |watching| {
+            let mut watching = watching?;
+            match watching.next().await {
+                Ok((endpoint, deleted)) => {
+                    Some((Ok(endpoint_answer(endpoint, deleted)), Some(watching)))
                 }
+                Err(error) => Some((Err(error), None)),
             }
         });
         Ok(events.boxed())

@@ -10,6 +10,7 @@ pub mod elements;
 mod finder;
 mod locals;
 mod role;
+mod watching;
 
 pub use directory::View;
 pub use finder::Finder;

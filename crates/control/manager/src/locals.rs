@@ -12,6 +12,7 @@ use nsm_model::{
     spiffe::SpiffeId,
     url::{EndpointUrl, InodeUrl},
 };
+use tokio::sync::watch;
 
 /// One of them.
 #[derive(Debug, Clone)]
@@ -48,17 +49,35 @@ impl Local {
 }
 
 /// All of them, by name.
-#[derive(Debug, Default)]
-pub struct Locals(Mutex<BTreeMap<String, Local>>);
+#[derive(Debug)]
+pub struct Locals {
+    table: Mutex<BTreeMap<String, Local>>,
+    came: watch::Sender<()>,
+}
+
+impl Default for Locals {
+    fn default() -> Self {
+        Self {
+            table: Mutex::default(),
+            came: watch::Sender::new(()),
+        }
+    }
+}
 
 impl Locals {
     fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Local>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One is new, or registered again.
     pub fn insert(&self, local: Local) {
         self.table().insert(local.endpoint.name.clone(), local);
+        self.came.send_replace(());
+    }
+
+    /// Changes whenever one is inserted.
+    pub(crate) fn came(&self) -> watch::Receiver<()> {
+        self.came.subscribe()
     }
 
     /// One has gone.
