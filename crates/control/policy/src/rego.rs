@@ -103,10 +103,10 @@ fn compile(file: &str, source: &str) -> Result<CompiledPolicy, String> {
 fn flaw(file: &str, text: &str) -> Flaw {
     let lines = || text.lines().map(str::trim);
     let at = lines().find_map(|line| line.strip_prefix("--> "));
-    let reason = lines().filter_map(|line| line.strip_prefix("error: "));
+    let mut reason = lines().filter_map(|line| line.strip_prefix("error: "));
     let first = || lines().find(|line| !line.is_empty()).unwrap_or("unknown");
     Flaw {
         at: at.unwrap_or(file).to_owned(),
-        reason: reason.last().unwrap_or_else(first).to_owned(),
+        reason: reason.next_back().unwrap_or_else(first).to_owned(),
     }
 }
