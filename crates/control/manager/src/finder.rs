@@ -10,6 +10,7 @@ use nsm_api::registry::{
     NetworkServiceQuery, NetworkServiceResponse,
 };
 use nsm_chain::{Call, Caller, Code, Endpoints, Error, Services};
+use nsm_policy::roles::{Role, RoleSource};
 use nsm_registry::mirror::Sourced;
 use nsm_rpc::{Answers, Find};
 
@@ -17,7 +18,12 @@ use crate::{View, watching::Watching};
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Finder(pub View);
+pub struct Finder {
+    /// What there is, as this node sees it.
+    pub view: View,
+    /// Who may have a local endpoint's socket.
+    pub roles: RoleSource,
+}
 
 impl Finder {
     /// What the copy has; where it has nothing, what the registry itself says.
@@ -29,7 +35,7 @@ impl Finder {
     ) -> Result<Vec<Arc<R::Item>>, Error> {
         if copied.is_empty() {
             return self
-                .0
+                .view
                 .mirror()
                 .find_through::<R>(query, call.deadline)
                 .await;
@@ -38,15 +44,28 @@ impl Finder {
     }
 }
 
-/// A local endpoint's socket goes to whoever asks, beside the answer that names its inode.
+/// A local endpoint's socket goes to hops, operators and its owner, beside the answer that names
+/// its inode.
+/// Others see it as the registry has it: who may connect is asked at our own door, and a socket
+/// would be a way around it.
 pub(crate) fn pass(
-    view: &View,
+    finder: &Finder,
     caller: Option<&Caller>,
     endpoint: &NetworkServiceEndpoint,
 ) -> Option<NetworkServiceEndpoint> {
-    let seen = view.seen(endpoint)?;
-    let socket = view.local(&seen.name).and_then(|local| local.socket);
-    if let (Some((_, socket)), Some(caller)) = (socket, caller)
+    let seen = finder.view.seen(endpoint)?;
+    let Some(caller) = caller else {
+        return Some(seen);
+    };
+    let local = finder.view.local(&seen.name);
+    let owner = local.as_ref().and_then(|local| local.owner.as_ref());
+    let roles = finder.roles.current();
+    let trusted = roles.hop(&caller.id).is_some() || roles.holds(Role::Operator, &caller.id);
+    if seen.url != endpoint.url && !trusted && owner != Some(&caller.id) {
+        return Some(endpoint.clone());
+    }
+    let socket = local.and_then(|local| local.socket);
+    if let Some((_, socket)) = socket
         && let Err(error) = caller.descriptors.send(socket.as_fd())
     {
         tracing::debug!(caller = %caller.id, endpoint = seen.name, %error, "cannot pass a local endpoint's socket on");
@@ -97,13 +116,13 @@ impl Find<Services> for Finder {
     ) -> Result<Answers<NetworkServiceResponse>, Error> {
         let wanted = query.network_service.into_option().unwrap_or_default();
         if !query.watch {
-            let copied = self.0.mirror().services(&wanted);
+            let copied = self.view.mirror().services(&wanted);
             let found = self.found::<Services>(copied, wanted, &call).await?;
             return Ok(stream::iter(found)
                 .map(|service| Ok(service_answer((*service).clone(), false)))
                 .boxed());
         }
-        let watch = self.0.mirror().watch::<Services>(wanted)?;
+        let watch = self.view.mirror().watch::<Services>(wanted)?;
         let events = stream::unfold(Some(watch), async |watch| {
             let mut watch = watch?;
             match watch.next().await {
@@ -129,14 +148,14 @@ impl Find<Endpoints> for Finder {
             .network_service_endpoint
             .into_option()
             .unwrap_or_default();
-        let (view, caller) = (self.0.clone(), call.caller.clone());
+        let caller = call.caller.clone();
         if !query.watch {
-            let copied = self.0.mirror().endpoints(&wanted);
+            let copied = self.view.mirror().endpoints(&wanted);
             let named = !wanted.name.is_empty();
             let found = self.found::<Endpoints>(copied, wanted, &call).await?;
             let seen: Vec<_> = found
                 .iter()
-                .filter_map(|one| pass(&view, caller.as_ref(), one))
+                .filter_map(|one| pass(self, caller.as_ref(), one))
                 .collect();
             if let ([], [missing]) = (&seen[..], &found[..])
                 && named
@@ -147,8 +166,8 @@ impl Find<Endpoints> for Finder {
                 .map(|endpoint| Ok(endpoint_answer(endpoint, false)))
                 .boxed());
         }
-        let watch = self.0.mirror().watch::<Endpoints>(wanted)?;
-        let watching = Watching::new(watch, view, caller);
+        let watch = self.view.mirror().watch::<Endpoints>(wanted)?;
+        let watching = Watching::new(watch, self.clone(), caller);
         let events = stream::unfold(Some(watching), async |watching| {
             let mut watching = watching?;
             match watching.next().await {

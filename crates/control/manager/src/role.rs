@@ -100,7 +100,10 @@ impl Manager {
             connections: connections(config, &seams),
             services: services(config, &seams, Box::new(registry.clone())),
             endpoints: endpoints(config, &seams, locals, Box::new(registry)),
-            finder: Finder(view),
+            finder: Finder {
+                view,
+                roles: config.forwarders.roles.clone(),
+            },
         }
     }
 }

@@ -10,12 +10,12 @@ use nsm_chain::{Caller, Endpoints, Error};
 use nsm_registry::watch::Subscription;
 use tokio::sync::watch;
 
-use crate::{View, finder::pass};
+use crate::finder::{Finder, pass};
 
 /// See the module.
 pub(crate) struct Watching {
     changes: Subscription<Endpoints>,
-    view: View,
+    finder: Finder,
     caller: Option<Caller>,
     /// Those with our URL that are not known here; the registry's own limit is theirs.
     waiting: BTreeMap<String, Arc<NetworkServiceEndpoint>>,
@@ -25,13 +25,13 @@ pub(crate) struct Watching {
 impl Watching {
     pub(crate) fn new(
         changes: Subscription<Endpoints>,
-        view: View,
+        finder: Finder,
         caller: Option<Caller>,
     ) -> Self {
-        let came = view.came();
+        let came = finder.view.came();
         Self {
             changes,
-            view,
+            finder,
             caller,
             waiting: BTreeMap::new(),
             came,
@@ -57,7 +57,7 @@ impl Watching {
             if event.deleted {
                 return Ok(((*event.item).clone(), true));
             }
-            match pass(&self.view, self.caller.as_ref(), &event.item) {
+            match pass(&self.finder, self.caller.as_ref(), &event.item) {
                 Some(seen) => return Ok((seen, false)),
                 None => drop(self.waiting.insert(name, event.item)),
             }
@@ -69,7 +69,7 @@ impl Watching {
         let seen = self
             .waiting
             .values()
-            .find_map(|one| pass(&self.view, self.caller.as_ref(), one))?;
+            .find_map(|one| pass(&self.finder, self.caller.as_ref(), one))?;
         self.waiting.remove(&seen.name);
         Some(seen)
     }

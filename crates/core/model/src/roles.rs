@@ -178,8 +178,15 @@ impl Roles {
     /// their name. Where the clients are named, so must be who speaks for them.
     #[must_use]
     pub fn passes_on(&self, service: &str, id: &SpiffeId) -> bool {
-        let endpoints = self.endpoints.of(service);
-        self.may(endpoints.or_else(|| self.clients.of(service)), id)
+        // What the file says of every service says nothing of one whose clients it names.
+        let named = |services: &Services| services.0.contains_key(service);
+        let list = if !named(&self.endpoints) && named(&self.clients) {
+            self.clients.of(service)
+        } else {
+            let endpoints = self.endpoints.of(service);
+            endpoints.or_else(|| self.clients.of(service))
+        };
+        self.may(list, id)
     }
 
     fn may(&self, patterns: Option<&[Pattern]>, id: &SpiffeId) -> bool {

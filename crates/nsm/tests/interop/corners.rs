@@ -15,11 +15,11 @@ const COUNT: usize = 23;
 
 /// Asks for all of them on one mesh.
 pub(crate) fn run(outcome: &Outcome, peers: &Peers) {
-    let Some(program) = peers
-        .program("corners")
-        .filter(|_| outcome.wanted("corners"))
-    else {
+    if !outcome.wanted("corners") {
         return;
+    }
+    let Some(program) = peers.program("corners") else {
+        return outcome.skip("corners", "no program of theirs that asks");
     };
     let shape = Shape {
         nodes: &["node-1"],

@@ -164,7 +164,7 @@ impl<'a> Scene<'a> {
         (prefix.split(".0/").next().unwrap(), serving)
     }
 
-    /// The lease is prolonged twice, and nothing else changes: no packet is lost.
+    /// The lease is prolonged twice, and nothing else changes.
     pub(crate) fn refresh(&self) {
         let first = self.up(|_| true, PATIENCE);
         let flow = self.cell.carries().then(|| {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Call, Element, Error, Kind, Next, Tasks, Tokens, begin::Factory};
+use crate::{Call, Code, Element, Error, Kind, Next, Tasks, Tokens, begin::Factory};
 
 /// How long a close may take that nobody waits for: as long as upstream's clients wait for theirs.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
@@ -27,6 +27,10 @@ impl std::fmt::Debug for Timeout {
         f.write_str("Timeout")
     }
 }
+
+/// The longest lease, whatever a caller writes into its token: what nobody asked for again in a
+/// day is nobody's.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The running lease: dropping it stops the clock.
 struct Lease(#[allow(dead_code, reason = "held for its drop")] DropGuard);
@@ -45,7 +49,8 @@ impl Timeout {
         let left = token
             .expires
             .duration_since(self.tokens.now())
-            .unwrap_or_default();
+            .unwrap_or_default()
+            .min(LONGEST);
         let factory = Factory::<K>::of(call)?;
         let stop = CancellationToken::new();
         call.store.put(Lease(stop.clone().drop_guard()));
@@ -78,6 +83,14 @@ impl<K: Kind> Element<K> for Timeout {
         request: K::Request,
         next: Next<K>,
     ) -> Result<K::Item, Error> {
+        if let (Some(caller), None) = (&call.caller, &call.token) {
+            // What it left in the path is no lease: nothing would ever end.
+            let message = format!(
+                "{}: the call carries no token: send nsm-client-token and nsm-client-token-expires with it",
+                caller.id
+            );
+            return Err(Error::new(Code::Unauthenticated, message));
+        }
         let item = next.request(call, request).await?;
         self.start::<K>(call)?;
         Ok(item)

@@ -251,7 +251,8 @@ impl Service {
 
     fn denied(caller: &SpiffeId, id: &str) -> Error {
         let why = format!(
-            "connection {id} is not {caller}'s: its maker, the hop that brought it here, and operators watch it"
+            "the selector names a connection that is not {caller}'s: its maker, the hop that brought it here, and operators \
+             watch it"
         );
         let what = format!("monitor connection {id}");
         Error::denied(&Denial::new(Kind::Owner, caller, what, why))

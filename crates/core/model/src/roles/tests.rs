@@ -167,6 +167,21 @@ fn a_file() {
 }
 
 #[test]
+fn endpoints_of_every_service_speak_for_no_named_client() {
+    let text = "clients: {vpn: /ns/shop/**}\nendpoints: {\"*\": /ns/apps/**}\n";
+    let roles = Roles::load_yaml(text, &own()).unwrap();
+    for (service, who, middle) in [
+        ("vpn", "apps", false),
+        ("vpn", "shop", true),
+        ("web", "apps", true),
+        ("web", "shop", false),
+    ] {
+        let who = id(&format!("spiffe://nsm.lab/ns/{who}/pod/a"));
+        assert_eq!(roles.passes_on(service, &who), middle, "{service} {who}");
+    }
+}
+
+#[test]
 fn what_is_wrong_in_a_file() {
     for (text, says) in [
         (
