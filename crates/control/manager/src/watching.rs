@@ -44,13 +44,15 @@ impl Watching {
     /// The watch has ended.
     pub(crate) async fn next(&mut self) -> Result<(NetworkServiceEndpoint, bool), Error> {
         loop {
-            self.came.mark_unchanged();
-            if let Some(seen) = self.arrived() {
-                return Ok((seen, false));
-            }
             let event = tokio::select! {
                 event = self.changes.next() => event?,
-                Ok(()) = self.came.changed(), if !self.waiting.is_empty() => continue,
+                // Left alone while nobody waits: what came meanwhile is looked at by the next one.
+                Ok(()) = self.came.changed(), if !self.waiting.is_empty() => {
+                    let Some(seen) = self.arrived() else { continue };
+                    // Others may have come with it.
+                    self.came.mark_changed();
+                    return Ok((seen, false));
+                }
             };
             let name = event.item.name.clone();
             self.waiting.remove(&name);

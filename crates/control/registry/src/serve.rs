@@ -38,14 +38,7 @@ impl Finder {
                 .map(move |item| Ok(answer((*item).clone(), false)))
                 .boxed());
         }
-        let watch = self.0.watch::<R>(query)?;
-        let events = stream::unfold(Some(watch), async |watch| {
-            let mut watch = watch?;
-            match watch.next().await {
-                Ok(event) => Some((Ok(event), Some(watch))),
-                Err(error) => Some((Err(error), None)),
-            }
-        });
+        let events = self.0.watch::<R>(query)?.into_events();
         Ok(events
             .map(move |event| event.map(|event| answer((*event.item).clone(), event.deleted)))
             .boxed())

@@ -12,6 +12,10 @@ use std::{
     time::SystemTime,
 };
 
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use nsm_chain::{Code, Error};
 use tokio::sync::{mpsc, watch};
 
@@ -255,6 +259,21 @@ impl<R: Record> Subscription<R> {
                 )
             })),
         }
+    }
+}
+
+impl<R: Record> Subscription<R> {
+    /// Every event to come; the error that ends the watch is the last item.
+    #[must_use]
+    pub fn into_events(self) -> BoxStream<'static, Result<Event<R>, Error>> {
+        stream::unfold(Some(self), async |watch| {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(event) => Some((Ok(event), Some(watch))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed()
     }
 }
 

@@ -22,8 +22,6 @@ import (
 type answer struct {
 	// ID of the connection that was given, or whatever names were seen.
 	IDs []string
-	// Unknown is which messages still have the field that nobody knows.
-	Unknown map[string]bool
 	// Sent is how many of what was sent by number were sent.
 	Sent int
 }
@@ -71,7 +69,7 @@ func (a *attacker) request(ctx context.Context, request *networkservice.NetworkS
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{IDs: []string{conn.GetId()}, Unknown: survivors(conn)}, nil
+	return answer{IDs: []string{conn.GetId()}}, nil
 }
 
 func (a *attacker) close(ctx context.Context, conn *connection.Connection) (answer, error) {

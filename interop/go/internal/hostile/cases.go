@@ -5,12 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"interop/internal/gen/connection"
-	"interop/internal/gen/connectioncontext"
 	"interop/internal/meta"
 )
 
@@ -36,7 +33,6 @@ var attacks = map[string]attack{
 	"monitor-all":       {"a monitor of everything", monitorAll},
 	"giant-path":        {"a path of --count segments", giantPath},
 	"index-beyond":      {"a path whose index is beyond its end", indexBeyond},
-	"unknown-fields":    {"fields that nobody knows, in five messages", unknownFields},
 	"oversized":         {"a message of more than 4 MiB", oversizedMessage},
 	"descriptor-file":   {"a regular file in place of a network namespace", descriptorFile},
 	"descriptor-socket": {"a socket in place of a network namespace", descriptorSocket},
@@ -192,48 +188,4 @@ func oversizedMessage(ctx context.Context, a *attacker) (answer, error) {
 	request := a.fresh()
 	request.Connection.Labels = map[string]string{"big": strings.Repeat("x", oversized)}
 	return a.request(ctx, request)
-}
-
-// strange is a field that no version has: a number that proto leaves to nobody.
-const strange = protowire.Number(18999)
-
-func unknownFields(ctx context.Context, a *attacker) (answer, error) {
-	ctx, err := a.honestly(ctx)
-	if err != nil {
-		return answer{}, err
-	}
-	request := a.fresh()
-	conn := request.Connection
-	conn.Context = &connectioncontext.ConnectionContext{
-		IpContext:  &connectioncontext.IPContext{},
-		DnsContext: &connectioncontext.DNSContext{},
-	}
-	for _, message := range carriers(conn) {
-		message.SetUnknown(protowire.AppendString(protowire.AppendTag(nil, strange, protowire.BytesType), "kept"))
-	}
-	request.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, strange, protowire.VarintType), 1))
-	return a.request(ctx, request)
-}
-
-// carriers are the messages of a connection that go through every hop.
-func carriers(conn *connection.Connection) map[string]protoreflect.Message {
-	all := map[string]protoreflect.Message{
-		"connection": conn.ProtoReflect(),
-		"context":    conn.GetContext().ProtoReflect(),
-		"ip_context": conn.GetContext().GetIpContext().ProtoReflect(),
-		"path":       conn.GetPath().ProtoReflect(),
-	}
-	if segments := conn.GetPath().GetPathSegments(); len(segments) > 0 {
-		all["segment"] = segments[0].ProtoReflect()
-	}
-	return all
-}
-
-// survivors tells which of them still have the field.
-func survivors(conn *connection.Connection) map[string]bool {
-	kept := make(map[string]bool)
-	for name, message := range carriers(conn) {
-		kept[name] = len(message.GetUnknown()) > 0
-	}
-	return kept
 }

@@ -26,12 +26,11 @@ type report struct {
 	// Call that carried it, where several can.
 	Call string `json:"call"`
 	// Code is gRPC's word for the answer: OK where the server did what was asked.
-	Code    string          `json:"code"`
-	Message string          `json:"message"`
-	IDs     []string        `json:"ids,omitempty"`
-	Unknown map[string]bool `json:"unknown,omitempty"`
-	Sent    int             `json:"sent,omitempty"`
-	TookMS  int64           `json:"took_ms"`
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	IDs     []string `json:"ids,omitempty"`
+	Sent    int      `json:"sent,omitempty"`
+	TookMS  int64    `json:"took_ms"`
 }
 
 // Run is the command `hostile CASE...`; "all-tokens" is every case about tokens that
@@ -77,7 +76,7 @@ func try(ctx context.Context, source identity.Source, options options, name stri
 	}
 	return report{
 		Case: name, Call: options.call, Code: answered.Code().String(), Message: answered.Message(),
-		IDs: answer.IDs, Unknown: answer.Unknown, Sent: answer.Sent, TookMS: time.Since(begun).Milliseconds(),
+		IDs: answer.IDs, Sent: answer.Sent, TookMS: time.Since(begun).Milliseconds(),
 	}, nil
 }
 
