@@ -1,9 +1,8 @@
 //! Waiting between attempts: longer each time, never in step with others.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
+
+use crate::seam;
 
 /// Waits that double from the first to the longest, each shortened by a random part of up to half,
 /// so that a crowd that lost the same peer does not come back at once.
@@ -12,8 +11,6 @@ pub struct Backoff {
     wait: Duration,
     first: Duration,
     longest: Duration,
-    random: RandomState,
-    turn: u64,
 }
 
 impl Backoff {
@@ -24,15 +21,12 @@ impl Backoff {
             wait: first,
             first,
             longest,
-            random: RandomState::new(),
-            turn: 0,
         }
     }
 
     /// How long to wait before the next attempt.
     pub fn next_wait(&mut self) -> Duration {
-        self.turn += 1;
-        let share = self.random.hash_one(self.turn) % 512;
+        let share = seam::chance() % 512;
         let wait = self.wait - self.wait * u32::try_from(share).unwrap_or(0) / 1024;
         self.wait = (self.wait * 2).min(self.longest);
         wait

@@ -11,7 +11,7 @@
 //! still passes the Close on; the entry ends whatever is answered further down.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -37,7 +37,7 @@ pub struct Begin<K: Kind>(Arc<Table<K>>);
 
 #[derive(Debug)]
 struct Table<K: Kind> {
-    entries: Mutex<HashMap<String, Arc<Entry<K>>>>,
+    entries: Mutex<BTreeMap<String, Arc<Entry<K>>>>,
     tasks: Tasks,
     limit: usize,
 }
@@ -152,7 +152,7 @@ impl<K: Kind> Element<K> for Begin<K> {
 // === impl Table ===
 
 impl<K: Kind> Table<K> {
-    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Entry<K>>>> {
+    fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Entry<K>>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -167,6 +167,7 @@ impl Inner {
     /// Follows one peer until nothing goes through it any more.
     async fn run(&self, key: String, stream: Arc<Stream>, hop: Arc<dyn Hop>) {
         tokio::select! {
+            biased;
             () = self.follow_all(&key, &stream, hop) => {}
             () = self.idle(&key, &stream) => {}
         }
@@ -235,6 +236,7 @@ impl Inner {
         match hop.monitor(selector).await {
             Ok(events) => {
                 tokio::select! {
+                    biased;
                     () = self.events(stream, events, before) => {}
                     () = hop.lost() => {}
                 }

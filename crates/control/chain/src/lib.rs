@@ -17,6 +17,7 @@ mod expected;
 pub mod follow;
 mod kind;
 pub mod kit;
+pub mod seam;
 mod store;
 mod tasks;
 mod tokens;

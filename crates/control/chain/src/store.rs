@@ -2,12 +2,12 @@
 
 use std::{
     any::{Any, TypeId},
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::{Mutex, PoisonError},
 };
 
-type Values = HashMap<TypeId, Box<dyn Any + Send>>;
+type Values = BTreeMap<TypeId, Box<dyn Any + Send>>;
 
 /// A table with one value of each type.
 #[derive(Default)]

@@ -7,6 +7,8 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+use crate::seam;
+
 /// The background tasks of one owner: they end when it does.
 #[derive(Debug, Clone)]
 pub struct Tasks {
@@ -33,8 +35,9 @@ impl Tasks {
     /// Runs a task until it ends or its owner does.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
-        self.tracker.spawn(async move {
+        self.finish(async move {
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => {}
                 () = task => {}
             }
@@ -43,7 +46,7 @@ impl Tasks {
 
     /// Runs a task that is finished even when its owner ends; [`Tasks::shutdown`] waits for it.
     pub fn finish(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(task);
+        seam::spawn(&self.tracker, task);
     }
 
     /// Ends with its owner.

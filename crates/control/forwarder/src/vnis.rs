@@ -2,12 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher as _, RandomState},
     net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
-use nsm_chain::{Code, Error};
+use nsm_chain::{Code, Error, seam};
 use nsm_model::mechanism::{Vni, VniPicker, vni_parity};
 
 /// The owner of a VNI of somebody else's device. No connection has this id: ours are UUIDs.
@@ -21,8 +20,6 @@ pub struct Vnis(Mutex<State>);
 struct State {
     picker: VniPicker,
     used: BTreeMap<Vni, String>,
-    random: RandomState,
-    turn: u64,
 }
 
 impl Vnis {
@@ -36,8 +33,7 @@ impl Vnis {
     /// `ResourceExhausted`: none is free for that peer.
     pub fn pick(&self, id: &str, src: IpAddr, dst: IpAddr) -> Result<Vni, Error> {
         let mut state = self.state();
-        state.turn += 1;
-        let random = (state.random.hash_one(state.turn) >> 32) as u32;
+        let random = (seam::chance() >> 32) as u32;
         let vni = state
             .picker
             .pick(src, vni_parity(src, dst), random, |vni| {

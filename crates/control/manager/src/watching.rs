@@ -45,7 +45,7 @@ impl Watching {
     pub(crate) async fn next(&mut self) -> Result<(NetworkServiceEndpoint, bool), Error> {
         loop {
             let event = tokio::select! {
-                event = self.changes.next() => event?,
+                biased;
                 // Left alone while nobody waits: what came meanwhile is looked at by the next one.
                 Ok(()) = self.came.changed(), if !self.waiting.is_empty() => {
                     let Some(seen) = self.arrived() else { continue };
@@ -53,6 +53,7 @@ impl Watching {
                     self.came.mark_changed();
                     return Ok((seen, false));
                 }
+                event = self.changes.next() => event?,
             };
             let name = event.item.name.clone();
             self.waiting.remove(&name);

@@ -281,6 +281,7 @@ impl Registry {
     /// Waits until a write is in the index, so that its caller finds it.
     async fn settled<R: Record>(&self, revision: u64) {
         tokio::select! {
+            biased;
             () = self.view::<R>().applied(revision) => {}
             () = self.0.tasks.cancelled() => {}
         }

@@ -115,6 +115,7 @@ impl Keeper {
                     let wait = wait(&endpoint, self.tokens.now());
                     self.registered.send_replace(Some(endpoint));
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(wait) => {}
                         () = self.registrar.lost() => {}
                     }

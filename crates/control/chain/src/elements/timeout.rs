@@ -56,6 +56,7 @@ impl Timeout {
         call.store.put(Lease(stop.clone().drop_guard()));
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(left) => {}
             }

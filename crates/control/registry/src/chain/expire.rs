@@ -73,6 +73,7 @@ impl Expire {
         call.store.put(Timer(stop.clone().drop_guard()));
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(left) => {}
             }

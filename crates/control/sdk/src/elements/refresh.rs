@@ -82,6 +82,7 @@ impl Refresh {
         let patience = self.patience;
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = run(factory, wait, patience) => {}
             }
