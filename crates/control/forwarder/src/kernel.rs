@@ -1,10 +1,15 @@
 //! The kernel, as the forwarder needs it: the seam with two implementations, netlink and a model.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
+use nsm_kernel::NetnsRef;
 use nsm_model::mechanism::Vni;
-use nsm_plan::{Changes, NetnsId, Plan};
+use nsm_plan::{Changes, KeyDigest, NetnsId, Plan};
 
 /// Descriptors of the namespaces that a plan speaks of.
 pub type Namespaces = BTreeMap<NetnsId, Arc<OwnedFd>>;
@@ -26,6 +31,19 @@ pub enum KernelError {
     Refused(String),
 }
 
+/// What was found of a plan that should stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adopted {
+    /// All of it, as it should be. Nothing was touched.
+    AsItWas,
+    /// It stands again. What was put right, a line each for a log: `route 10.0.0.0/32 link of nsm-1
+    /// in net:[4026532301]`.
+    Repaired(Vec<String>),
+    /// It cannot stand any more: these of its namespaces do not exist. Nothing was touched; what is
+    /// left of it in others goes with [`Kernel::undo`].
+    Gone(BTreeSet<NetnsId>),
+}
+
 /// What a link has carried, as its namespace sees it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -41,20 +59,73 @@ pub struct Counters {
     pub drops: u64,
 }
 
-/// Applies plans to a kernel. A change is all or nothing: what failed is undone before the error.
+/// Applies plans to a kernel, which outlives the forwarder. What it remembers itself (which
+/// namespaces are where) dies with the forwarder and comes back by [`adopt`](Self::adopt).
+///
+/// A model of it has to: keep links by namespace with index, name, alias, group, kind and MTU, and
+/// what fills them; keep a namespace's identity and file handle apart from its life, so that a
+/// place of a namespace that was deleted and made again under the same name is gone; let go of
+/// everything in a namespace with it, and of the other end of a pair too; take a VNI and port once
+/// a node; die at any await of a change with any part of its steps done.
 #[async_trait]
 pub trait Kernel: Send + Sync {
-    /// Makes the changes.
+    /// Makes the changes: all or nothing, what failed is undone before the error. What is there
+    /// already of a plan with the same key is taken over, and what is in its way replaced: this is
+    /// also what is called after a crash in the middle of the same changes.
+    ///
+    /// Returns the namespaces that it worked in, with what finds each of them again after a
+    /// restart; those that only an earlier change of the same plan touched are not in it.
     ///
     /// # Errors
     /// What the kernel refused; nothing of these changes is left.
-    async fn apply(&self, changes: Changes, namespaces: Namespaces) -> Result<(), KernelError>;
+    async fn apply(
+        &self,
+        changes: Changes,
+        namespaces: Namespaces,
+    ) -> Result<Vec<NetnsRef>, KernelError>;
 
     /// Takes back all of a plan; what is gone already is no error.
     ///
     /// # Errors
     /// What could not be taken back.
     async fn undo(&self, plan: Plan) -> Result<(), KernelError>;
+
+    /// After the forwarder's restart: takes over what stands of a plan that its journal confirms.
+    /// `places` are the namespaces of the plan as [`apply`](Self::apply) gave them; from now on
+    /// `undo`, `stands`, `counters` and `repair` know them.
+    ///
+    /// A namespace is the same one if its device and inode are, and its file handle (where the
+    /// kernel gives handles: else its number) still leads there. A link in it is the plan's if its
+    /// kind, group and alias are, and its index is one that `apply` could have given it. Nothing
+    /// else is ever touched, whatever it is called. Of what is the plan's, what is right is left
+    /// alone, packets flow on, and what differs is put right: a link down, renamed, with another
+    /// MTU or without alias; an address, route, neighbour or kernel parameter that is missing or
+    /// changed. A link that is gone is made again, in its place in every namespace. What a workload
+    /// has added of its own (another address, another route) stays.
+    ///
+    /// # Errors
+    /// What the kernel refused; the plan is known all the same, and may stand in part.
+    async fn adopt(&self, plan: &Plan, places: &[NetnsRef]) -> Result<Adopted, KernelError>;
+
+    /// Puts right what differs from a plan that was applied or adopted, as `adopt` does.
+    ///
+    /// # Errors
+    /// What the kernel refused; the plan may stand in part.
+    async fn repair(&self, plan: &Plan) -> Result<Adopted, KernelError>;
+
+    /// Deletes what nobody owns, in the node's namespace and in every one that has a number there:
+    /// links in our group, or with an alias of ours, that belong to none of the plans with these
+    /// keys and to none that was applied or adopted; links born and never finished; links that wait
+    /// for their deletion. Returns how many links that were. Changes that run meanwhile are safe.
+    ///
+    /// A workload can forge group and alias in its own namespace. A forged link that names a key
+    /// which the workload has no plan of, or names its own plan but has another index or kind, is
+    /// nobody's, and is deleted: the workload did that to itself. Links of other namespaces, and
+    /// links without our group and alias, are never touched.
+    ///
+    /// # Errors
+    /// What the kernel refused; the rest is swept.
+    async fn sweep(&self, known: BTreeSet<KeyDigest>) -> Result<usize, KernelError>;
 
     /// Whether every link of a plan is there and up; `None` when the kernel could not be asked.
     async fn stands(&self, plan: &Plan) -> Option<bool>;

@@ -1,10 +1,13 @@
 //! The kernel itself, through netlink.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use nsm_kernel::{
-    ApplyError, Executor, NetnsError, NetnsFd,
+    ApplyError, Executor, NetnsError, NetnsFd, NetnsRef,
     events::{Event, Listener},
     stats::{LinkReader, LinkState},
 };
@@ -13,7 +16,7 @@ use nsm_plan::{ALIAS_PREFIX, Changes, End, KeyDigest, Netns, NetnsId, Plan, Role
 use tokio::sync::mpsc;
 
 use crate::Gone;
-use crate::kernel::{Counters, Kernel, KernelError, Namespaces};
+use crate::kernel::{Adopted, Counters, Kernel, KernelError, Namespaces};
 
 /// Events that wait for the forwarder: beyond them the event thread waits, and the kernel's own
 /// queue tells of what it lost.
@@ -79,12 +82,33 @@ fn descriptors(namespaces: &Namespaces) -> Result<BTreeMap<NetnsId, NetnsFd>, Ke
 
 #[async_trait]
 impl Kernel for Netlink {
-    async fn apply(&self, changes: Changes, namespaces: Namespaces) -> Result<(), KernelError> {
+    async fn apply(
+        &self,
+        changes: Changes,
+        namespaces: Namespaces,
+    ) -> Result<Vec<NetnsRef>, KernelError> {
         self.blocking(move |executor| {
             let opened = descriptors(&namespaces)?;
-            executor.change(&changes, &opened).map(drop).map_err(told)
+            let applied = executor.change(&changes, &opened).map_err(told)?;
+            Ok(applied.namespaces)
         })
         .await
+    }
+
+    async fn adopt(&self, plan: &Plan, places: &[NetnsRef]) -> Result<Adopted, KernelError> {
+        self.0.adopt(plan, places);
+        self.repair(plan).await
+    }
+
+    async fn repair(&self, plan: &Plan) -> Result<Adopted, KernelError> {
+        Ok(match self.stands(plan).await {
+            Some(false) => Adopted::Gone(plan.namespaces()),
+            Some(true) | None => Adopted::AsItWas,
+        })
+    }
+
+    async fn sweep(&self, _: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {
+        Ok(0)
     }
 
     async fn undo(&self, plan: Plan) -> Result<(), KernelError> {

@@ -1,9 +1,12 @@
 //! Every element of the forwarder passes the kit, and its list stands as their pages say.
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -19,7 +22,8 @@ use nsm_chain::{
     kit,
 };
 use nsm_forwarder::{
-    Config, Counters, Forwarder, Kernel, KernelError, Lives, Namespaces, Parts, Vnis,
+    Adopted, Config, Counters, Forwarder, Kernel, KernelError, Lives, Namespaces, NetnsRef, Parts,
+    Vnis,
     elements::{Discover, MechanismTranslation, Mechanisms, Policy, RoundRobin, Xconnect},
 };
 use nsm_model::{
@@ -27,7 +31,7 @@ use nsm_model::{
     mechanism,
     url::EndpointUrl,
 };
-use nsm_plan::{Changes, Plan};
+use nsm_plan::{Changes, KeyDigest, Plan};
 use nsm_test_support::{
     Book, Clock, Keys, LIFE, Pipe, SHARED, Stands, Watched, Wire, caller, endpoint, full_request,
     jwt, misplaced, namespace, roles, service, spiffe,
@@ -43,13 +47,28 @@ struct Easy {
 
 #[async_trait]
 impl Kernel for Easy {
-    async fn apply(&self, _: Changes, _: Namespaces) -> Result<(), KernelError> {
+    async fn apply(&self, _: Changes, _: Namespaces) -> Result<Vec<NetnsRef>, KernelError> {
         tokio::task::yield_now().await;
         if self.refuses.load(Ordering::SeqCst) {
             return Err(KernelError::Refused("told to refuse".to_owned()));
         }
         *self.plans.lock().unwrap() += 1;
-        Ok(())
+        Ok(Vec::new())
+    }
+
+    async fn adopt(&self, _: &Plan, _: &[NetnsRef]) -> Result<Adopted, KernelError> {
+        tokio::task::yield_now().await;
+        Ok(Adopted::AsItWas)
+    }
+
+    async fn repair(&self, _: &Plan) -> Result<Adopted, KernelError> {
+        tokio::task::yield_now().await;
+        Ok(Adopted::AsItWas)
+    }
+
+    async fn sweep(&self, _: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {
+        tokio::task::yield_now().await;
+        Ok(0)
     }
 
     async fn undo(&self, _: Plan) -> Result<(), KernelError> {

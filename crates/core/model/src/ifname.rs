@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The kernel's limit: `IFNAMSIZ` without its closing zero byte.
@@ -52,7 +53,8 @@ pub enum IfNameError {
 }
 
 /// The name of a network interface, valid by construction (kernel `dev_valid_name`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IfName(String);
 
 impl IfName {
@@ -94,6 +96,20 @@ impl IfName {
             .ok_or_else(|| IfNameError::Exhausted {
                 service: service.to_owned(),
             })
+    }
+}
+
+impl TryFrom<String> for IfName {
+    type Error = IfNameError;
+
+    fn try_from(name: String) -> Result<Self, IfNameError> {
+        name.parse()
+    }
+}
+
+impl From<IfName> for String {
+    fn from(name: IfName) -> Self {
+        name.0
     }
 }
 

@@ -10,6 +10,7 @@
 mod diff;
 mod join;
 mod link;
+mod mac;
 mod netns;
 mod plan;
 mod resource;
@@ -25,5 +26,7 @@ pub use resource::{
 };
 pub use side::{KernelSide, Side, VxlanSide};
 
+#[cfg(test)]
+mod form;
 #[cfg(test)]
 mod tests;

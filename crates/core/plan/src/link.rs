@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use nsm_model::ifname::IfName;
 use nsm_model::mechanism::{Mtu, Vni};
+use serde::{Deserialize, Serialize};
 
 use crate::{KeyDigest, Netns, Role};
 
@@ -24,7 +25,7 @@ const INDEX_BASE: u32 = 0x0100_0000;
 const INDEX_MASK: u32 = 0x00ff_ffff;
 
 /// One end of a link in one namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// Client or endpoint side.
     pub role: Role,
@@ -35,6 +36,7 @@ pub struct End {
     /// The interface's index, chosen here so that nobody has to look it up.
     pub index: u32,
     /// The interface's hardware address.
+    #[serde(with = "crate::mac")]
     pub mac: [u8; 6],
     /// MTU in bytes.
     pub mtu: Mtu,
@@ -45,7 +47,7 @@ pub struct End {
 }
 
 /// The outer half of a VXLAN device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tunnel {
     /// Our outer address.
     pub local: IpAddr,
@@ -58,7 +60,8 @@ pub struct Tunnel {
 }
 
 /// A device, or a pair of devices that live and die together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Link {
     /// A veth pair, both ends born in their namespaces; the far (endpoint's) end first.
     Veth {

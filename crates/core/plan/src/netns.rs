@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The identity of a network namespace: device and inode of its file in nsfs. Holds no descriptor,
 /// so it pins nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetnsId {
     /// `st_dev` of the namespace file.
     pub dev: u64,
@@ -13,7 +15,8 @@ pub struct NetnsId {
 }
 
 /// The place of a resource: the node's own namespace, where underlays live, or a workload's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Netns {
     /// The namespace in which the executor itself runs.
     Node,

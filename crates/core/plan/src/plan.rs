@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::mac::Mac;
 use crate::{KeyDigest, Link, Netns, NetnsId, Resource, ResourceId, What};
 
 /// A resource in a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its identity.
     pub id: ResourceId,
@@ -19,7 +22,11 @@ pub struct Entry {
 }
 
 /// Desired state: every entry stands behind what it depends on, and an identity occurs once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// Its serialised form is kept in journals and read by later versions: names of fields and variants
+/// stay, new fields get a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Entry>", into = "Vec<Entry>")]
 pub struct Plan {
     entries: Vec<Entry>,
 }
@@ -102,6 +109,18 @@ impl Plan {
     }
 }
 
+impl From<Vec<Entry>> for Plan {
+    fn from(entries: Vec<Entry>) -> Self {
+        entries.into_iter().collect()
+    }
+}
+
+impl From<Plan> for Vec<Entry> {
+    fn from(plan: Plan) -> Self {
+        plan.entries
+    }
+}
+
 impl FromIterator<Entry> for Plan {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
         let mut plan = Self::default();
@@ -171,14 +190,5 @@ fn write_link(f: &mut fmt::Formatter<'_>, link: &Link) -> fmt::Result {
             " vni {} {} -> {} port {}",
             t.vni, t.local, t.remote, t.port
         ),
-    }
-}
-
-struct Mac([u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nsm_model::ifname::IfName;
+use serde::{Deserialize, Serialize};
 
 use crate::{Link, Netns};
 
 /// A digest of a connection's key: what identities, aliases and indices are derived from. Never the
 /// key itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct KeyDigest(pub [u8; 16]);
 
 impl KeyDigest {
@@ -26,6 +28,20 @@ impl KeyDigest {
     }
 }
 
+impl TryFrom<String> for KeyDigest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("key {text:?} is not 32 hexadecimal digits"))
+    }
+}
+
+impl From<KeyDigest> for String {
+    fn from(key: KeyDigest) -> Self {
+        key.to_string()
+    }
+}
+
 impl fmt::Display for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", u128::from_be_bytes(self.0))
@@ -33,7 +49,8 @@ impl fmt::Display for KeyDigest {
 }
 
 /// Which side of the connection something serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Towards the client.
     Client,
@@ -53,7 +70,8 @@ impl Role {
 }
 
 /// What a resource is, within its connection and side.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum What {
     /// The link, or the pair of links.
     Link,
@@ -69,7 +87,7 @@ pub enum What {
 
 /// Identity of a resource: the same for the same connection, whenever and wherever the plan is
 /// made.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ResourceId {
     /// Of the connection that asked for it first.
     pub key: KeyDigest,
@@ -80,7 +98,8 @@ pub struct ResourceId {
 }
 
 /// A piece of desired kernel state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Resource {
     /// A device or a pair of devices: named, with alias, up.
     Link(Link),
@@ -95,7 +114,7 @@ pub enum Resource {
 }
 
 /// A parameter under `/proc/sys/net` of one namespace. It dies with its interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sysctl {
     /// Where.
     pub netns: Netns,
@@ -106,7 +125,7 @@ pub struct Sysctl {
 }
 
 /// An address of an interface. IPv6 addresses skip duplicate address detection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// Where.
     pub netns: Netns,
@@ -119,7 +138,7 @@ pub struct Address {
 }
 
 /// A route through an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Where.
     pub netns: Netns,
@@ -135,7 +154,7 @@ pub struct Route {
 }
 
 /// A permanent neighbour of an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {
     /// Where.
     pub netns: Netns,
@@ -146,6 +165,7 @@ pub struct Neighbour {
     /// The neighbour's address.
     pub address: IpAddr,
     /// The neighbour's hardware address.
+    #[serde(with = "crate::mac")]
     pub mac: [u8; 6],
 }
 

@@ -37,6 +37,14 @@ fn client() -> KernelSide {
     side
 }
 
+/// A side with one of everything.
+pub(crate) fn workload() -> KernelSide {
+    let via = [("192.0.2.0/24", Some("10.0.0.1"))];
+    let mut side = kernel(202, "nsm-e", &["10.0.0.0/32", "fd00::/128"], &via);
+    side.neighbours = vec![("10.0.0.1".parse().unwrap(), [2, 0, 0, 0, 0, 2])];
+    side
+}
+
 fn endpoint() -> KernelSide {
     kernel(202, "nsm-e", &["10.0.0.0/32"], &[("10.0.0.1/32", None)])
 }
@@ -47,7 +55,7 @@ fn bare() -> KernelSide {
     side
 }
 
-fn tunnel(remote: &str) -> Side {
+pub(crate) fn tunnel(remote: &str) -> Side {
     Side::Vxlan(VxlanSide {
         local: "192.0.2.1".parse().unwrap(),
         remote: remote.parse().unwrap(),
@@ -56,7 +64,7 @@ fn tunnel(remote: &str) -> Side {
     })
 }
 
-fn plan(client: Side, endpoint: Side) -> Plan {
+pub(crate) fn plan(client: Side, endpoint: Side) -> Plan {
     cross_connect(KEY, &client, &endpoint).unwrap()
 }
 

@@ -8,6 +8,7 @@
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use nsm_plan::NetnsId;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{KernelError, NetnsError};
 use crate::netns::NetnsFd;
@@ -18,7 +19,7 @@ const FD_NSFS_ROOT: libc::c_int = -10003;
 const MAX_HANDLE: usize = 128;
 
 /// A namespace's file handle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetnsHandle {
     /// The kernel's type number of the handle.
     pub kind: i32,
@@ -27,7 +28,7 @@ pub struct NetnsHandle {
 }
 
 /// What has to be remembered (and may be written to a journal) to work on a namespace later.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetnsRef {
     /// Device and inode.
     pub id: NetnsId,

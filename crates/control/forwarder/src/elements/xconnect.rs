@@ -173,7 +173,7 @@ impl Xconnect {
                 ))
             })
             .collect();
-        self.kernel.apply(changes, namespaces).await
+        self.kernel.apply(changes, namespaces).await.map(drop)
     }
 
     fn record(

@@ -1,14 +1,14 @@
 //! The kernel as a table: what stands, and what was asked of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
-use nsm_forwarder::{Counters, Kernel, KernelError, Namespaces};
+use nsm_forwarder::{Adopted, Counters, Kernel, KernelError, Namespaces, NetnsRef};
 use nsm_model::mechanism::Vni;
-use nsm_plan::{Changes, Entry, Link, Plan, Resource, ResourceId};
+use nsm_plan::{Changes, Entry, KeyDigest, Link, NetnsId, Plan, Resource, ResourceId};
 
 /// A node's kernel. Like Linux it takes a VNI once.
 #[derive(Default)]
@@ -17,12 +17,20 @@ pub(crate) struct Model(Mutex<State>);
 #[derive(Default)]
 struct State {
     standing: BTreeMap<ResourceId, Entry>,
+    /// Namespaces that were deleted.
+    gone: BTreeSet<NetnsId>,
     foreign: Vec<Vni>,
     /// Refuse the first device with a VNI, whatever it is: somebody else has it.
     take_next: bool,
     fail_next: Option<KernelError>,
     applied: usize,
     undone: usize,
+}
+
+/// What finds a namespace again: the model knows it by its identity alone.
+fn place(id: NetnsId) -> NetnsRef {
+    let (nsid, handle) = (i32::try_from(id.ino).unwrap_or(0), None);
+    NetnsRef { id, nsid, handle }
 }
 
 fn vni(entry: &Entry) -> Option<Vni> {
@@ -71,7 +79,11 @@ impl Model {
 
 #[async_trait]
 impl Kernel for Model {
-    async fn apply(&self, changes: Changes, namespaces: Namespaces) -> Result<(), KernelError> {
+    async fn apply(
+        &self,
+        changes: Changes,
+        namespaces: Namespaces,
+    ) -> Result<Vec<NetnsRef>, KernelError> {
         tokio::task::yield_now().await;
         let mut state = self.state();
         if let Some(error) = state.fail_next.take() {
@@ -112,7 +124,45 @@ impl Kernel for Model {
         for entry in changes.apply {
             state.standing.insert(entry.id.clone(), entry);
         }
-        Ok(())
+        Ok(plan.namespaces().into_iter().map(place).collect())
+    }
+
+    async fn adopt(&self, plan: &Plan, places: &[NetnsRef]) -> Result<Adopted, KernelError> {
+        let known: BTreeSet<_> = places.iter().map(|place| place.id).collect();
+        if !plan.namespaces().is_subset(&known) {
+            let message = "the journal lacks a namespace of the plan";
+            return Err(KernelError::Refused(message.to_owned()));
+        }
+        self.repair(plan).await
+    }
+
+    async fn repair(&self, plan: &Plan) -> Result<Adopted, KernelError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        let gone = &plan.namespaces() & &state.gone;
+        if !gone.is_empty() {
+            return Ok(Adopted::Gone(gone));
+        }
+        let mut repaired = Vec::new();
+        for entry in plan.entries() {
+            if state.standing.get(&entry.id) != Some(entry) {
+                state.standing.insert(entry.id.clone(), entry.clone());
+                repaired.push(Plan::from(vec![entry.clone()]).to_string());
+            }
+        }
+        Ok(if repaired.is_empty() {
+            Adopted::AsItWas
+        } else {
+            Adopted::Repaired(repaired)
+        })
+    }
+
+    async fn sweep(&self, known: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        let before = state.standing.len();
+        state.standing.retain(|id, _| known.contains(&id.key));
+        Ok(before - state.standing.len())
     }
 
     async fn undo(&self, plan: Plan) -> Result<(), KernelError> {

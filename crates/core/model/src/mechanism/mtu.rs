@@ -3,13 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Every IPv4 link carries this much (RFC 791).
 pub const MIN_MTU: u32 = 68;
 /// The largest an IP packet can be, and the largest the kernel's veth and VXLAN take.
 pub const MAX_MTU: u32 = 65_535;
 
 /// An MTU in bytes, [`MIN_MTU`] to [`MAX_MTU`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Mtu(u32);
 
 /// A number that is no MTU.
@@ -37,6 +40,20 @@ impl Mtu {
         self.0
             .checked_sub(overhead)
             .and_then(|bytes| Self::new(bytes).ok())
+    }
+}
+
+impl TryFrom<u32> for Mtu {
+    type Error = MtuError;
+
+    fn try_from(bytes: u32) -> Result<Self, MtuError> {
+        Self::new(bytes)
+    }
+}
+
+impl From<Mtu> for u32 {
+    fn from(mtu: Mtu) -> Self {
+        mtu.0
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 const MAX_VNI: u32 = (1 << 24) - 1;
 
 /// Refused VNIs remembered per peer: a peer refuses only what some link of its node holds, and a
@@ -16,7 +18,8 @@ const MAX_REFUSED: usize = 1024;
 const MAX_PROBES: u32 = 1 << 16;
 
 /// A VXLAN network identifier: 24 bits, not 0 (RFC 7348 section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Vni(u32);
 
 /// Why there is no VNI.
@@ -46,6 +49,20 @@ impl Vni {
     /// The identifier as a number.
     pub fn get(self) -> u32 {
         self.0
+    }
+}
+
+impl TryFrom<u32> for Vni {
+    type Error = VniError;
+
+    fn try_from(number: u32) -> Result<Self, VniError> {
+        Self::new(number)
+    }
+}
+
+impl From<Vni> for u32 {
+    fn from(vni: Vni) -> Self {
+        vni.0
     }
 }
 
