@@ -40,7 +40,10 @@ impl Figure {
     }
 
     pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
-        self.note = note.into();
+        if !self.note.is_empty() {
+            self.note.push_str("; ");
+        }
+        self.note.push_str(&note.into());
         self
     }
 
@@ -59,7 +62,7 @@ impl Figure {
             Bound::Beside => (String::new(), ""),
         };
         format!(
-            "{:<52} {:>9} {:<5} {:<8} {:<7} {}",
+            "{:<56} {:>9} {:<5} {:<8} {:<7} {}",
             self.what,
             number(self.measured),
             self.unit,
@@ -89,8 +92,11 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// All figures, and what falls short.
-pub(crate) fn print(figures: &[Figure]) {
+/// All figures, and what falls short: which is an error.
+///
+/// # Errors
+/// What falls short.
+pub(crate) fn print(figures: &[Figure]) -> anyhow::Result<()> {
     say("");
     for figure in figures {
         say(figure.line().trim_end());
@@ -103,8 +109,9 @@ pub(crate) fn print(figures: &[Figure]) {
     say("");
     match missed.as_slice() {
         [] => say("Every bound is met."),
-        _ => say(&format!("Falls short: {}.", missed.join("; "))),
+        _ => anyhow::bail!("falls short: {}", missed.join("; ")),
     }
+    Ok(())
 }
 
 /// The value below which this share (0 to 1) of the sorted values lies; 0 of none.

@@ -3,6 +3,8 @@
 //! `cargo run --release -p nsm-bench [-- connect burst cycles throughput flood policies]` builds
 //! the product, starts a mesh of it in the lab, measures, and prints each figure with its bound and
 //! a verdict. `policies` alone needs neither product nor lab.
+//!
+//! `reliability` breaks things, and has arguments of its own.
 
 #![forbid(unsafe_code)]
 
@@ -16,8 +18,10 @@ mod floor;
 mod knock;
 mod policies;
 mod product;
+mod reliability;
 mod stage;
 mod throughput;
+mod town;
 mod usage;
 
 use std::process::ExitCode;
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Some((first, _)) if product::ROLES.contains(&first.as_str()) => {
             Err(product::become_it(&args))
         }
+        Some((first, rest)) if first == reliability::NAME => reliability::run(rest),
         Some(_) | None => benches(&args),
     };
     match done {
@@ -73,10 +78,7 @@ fn benches(wanted: &[String]) -> anyhow::Result<()> {
     }
     // What only computes needs no mesh.
     if wanted != [policies::NAME] {
-        if !nsm_lab::entered() {
-            product::build()?;
-        }
-        nsm_lab::enter()?;
+        enter_lab()?;
     }
     let mut figures = Vec::new();
     for (name, bench) in BENCHES {
@@ -85,6 +87,13 @@ fn benches(wanted: &[String]) -> anyhow::Result<()> {
             figures.extend(bench()?);
         }
     }
-    figure::print(&figures);
-    Ok(())
+    figure::print(&figures)
+}
+
+/// The product is built first: inside the lab cargo would be somebody else.
+fn enter_lab() -> anyhow::Result<()> {
+    if !nsm_lab::entered() {
+        product::build()?;
+    }
+    Ok(nsm_lab::enter()?)
 }

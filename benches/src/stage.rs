@@ -69,36 +69,7 @@ impl Stage {
         name: &str,
         service: &str,
     ) -> anyhow::Result<Client> {
-        let pod = self.mesh.pod(self.mesh.node(0), name)?;
-        let flags = rustix::pipe::PipeFlags::CLOEXEC;
-        let (tasks, input) = rustix::pipe::pipe_with(flags)?;
-        let (output, reports) = rustix::pipe::pipe_with(flags)?;
-        let run = Run::nsm([subcommand])
-            .env("NSM_NAME", name)
-            .env("NSM_CONNECT_TO", manager_url())
-            .env("NSM_BENCH_SERVICE", service)
-            .env(
-                "SPIFFE_ENDPOINT_SOCKET",
-                format!("unix://{}/agent.sock", nsm_lab::IDENTITY_FOLDER),
-            )
-            .stdin(tasks)
-            .stdout(Output::Fd(reports));
-        let process = pod.cell().spawn(run)?;
-        let workload = Workload {
-            log: self.lab.logs().join(format!("{name}.log")),
-            pod,
-            process,
-        };
-        let mut client = Client {
-            workload,
-            input: input.into(),
-            output: BufReader::new(output.into()),
-        };
-        let said = client.line()?;
-        if said != READY {
-            bail!("client {name} said {said:?} instead of {READY:?}");
-        }
-        Ok(client)
+        program(&self.mesh, subcommand, name, service)
     }
 
     /// Every process of the product, by name, as we number it.
@@ -110,7 +81,7 @@ impl Stage {
                 all.extend(node.role(role).map(|(_, pid)| (name, pid)));
             }
             let name = format!("ca of {}", node.node().name());
-            all.extend(node.agent.host_pid().map(|pid| (name, pid)));
+            all.extend(node.agent().host_pid().map(|pid| (name, pid)));
         }
         for endpoint in &self.endpoints {
             let name = endpoint.pod.name().to_owned();
@@ -139,6 +110,45 @@ impl Stage {
         drop((mesh, endpoints));
         lab.down();
     }
+}
+
+/// A program of ours that waits for tasks, on the first node, in a pod of its own.
+pub(crate) fn program(
+    mesh: &Mesh,
+    subcommand: &str,
+    name: &str,
+    service: &str,
+) -> anyhow::Result<Client> {
+    let pod = mesh.pod(mesh.node(0), name)?;
+    let flags = rustix::pipe::PipeFlags::CLOEXEC;
+    let (tasks, input) = rustix::pipe::pipe_with(flags)?;
+    let (output, reports) = rustix::pipe::pipe_with(flags)?;
+    let run = Run::nsm([subcommand])
+        .env("NSM_NAME", name)
+        .env("NSM_CONNECT_TO", manager_url())
+        .env("NSM_BENCH_SERVICE", service)
+        .env(
+            "SPIFFE_ENDPOINT_SOCKET",
+            format!("unix://{}/agent.sock", nsm_lab::IDENTITY_FOLDER),
+        )
+        .stdin(tasks)
+        .stdout(Output::Fd(reports));
+    let process = pod.cell().spawn(run)?;
+    let workload = Workload {
+        log: mesh.lab().logs().join(format!("{name}.log")),
+        pod,
+        process,
+    };
+    let mut client = Client {
+        workload,
+        input: input.into(),
+        output: BufReader::new(output.into()),
+    };
+    let said = client.line()?;
+    if said != READY {
+        bail!("client {name} said {said:?} instead of {READY:?}");
+    }
+    Ok(client)
 }
 
 /// How long a process may take to end by itself.

@@ -6,12 +6,14 @@ mod process;
 mod spec;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::LabError;
+use crate::netlink::Netlink;
 use crate::sys;
 use crate::wire::{Request, Setup};
 use keeper::Keeper;
@@ -42,6 +44,15 @@ pub struct Namespaces {
     pub processes: u64,
     /// Inode of the mount namespace.
     pub mounts: u64,
+}
+
+/// What may be done to a link behind our back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disturbance {
+    /// It is set down.
+    Down,
+    /// It is removed.
+    Delete,
 }
 
 impl Cell {
@@ -149,6 +160,43 @@ impl Cell {
         entered
             .map_err(|e| LabError::system(what(), e))?
             .map_err(|e| LabError::system(what(), e))
+    }
+
+    /// Does something to a link of the cell's namespace, as somebody inside might by mistake.
+    ///
+    /// # Errors
+    /// [`LabError::Dead`]; [`LabError::System`] when there is no such link or the kernel refuses.
+    pub fn disturb(&self, link: &str, how: Disturbance) -> Result<(), LabError> {
+        let done = self.within(|| {
+            let netlink = Netlink::open()?;
+            match how {
+                Disturbance::Down => netlink.set_down(netlink.index(link)?),
+                Disturbance::Delete => netlink.delete(link),
+            }
+        })?;
+        done.map_err(|e| LabError::system(format!("{how:?} {link} in {}", self.name()), e))
+    }
+
+    /// Adds an address to a link of the cell's namespace.
+    ///
+    /// # Errors
+    /// As [`Cell::disturb`].
+    pub fn add_address(&self, link: &str, address: IpAddr, prefix: u8) -> Result<(), LabError> {
+        let done = self.within(|| {
+            let netlink = Netlink::open()?;
+            netlink.add_address(netlink.index(link)?, address, prefix)
+        })?;
+        let what = || format!("add {address} to {link} in {}", self.name());
+        done.map_err(|e| LabError::system(what(), e))
+    }
+
+    /// The index of a link of the cell's namespace.
+    ///
+    /// # Errors
+    /// As [`Cell::disturb`].
+    pub fn link_index(&self, link: &str) -> Result<u32, LabError> {
+        let found = self.within(|| Netlink::open()?.index(link))?;
+        found.map_err(|e| LabError::system(format!("find {link} in {}", self.name()), e))
     }
 
     /// Starts a process in the cell.

@@ -7,7 +7,7 @@ mod flow;
 mod ping;
 mod tcp;
 
-pub use flow::{FlowReport, RATE, UdpFlow};
+pub use flow::{FlowReport, RATE, UdpFlow, receive_drops};
 pub use ping::{PingReport, ping};
 pub use tcp::{TcpReport, port_open, tcp_throughput};
 

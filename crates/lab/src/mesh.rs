@@ -35,8 +35,7 @@ const STATE_FOLDER: &str = "/run/state";
 pub struct MeshNode {
     node: Node,
     entries: Mutex<Vec<(String, u64)>>,
-    /// The identity agent.
-    pub agent: Process,
+    agent: Mutex<Process>,
     roles: Mutex<BTreeMap<&'static str, (Cell, Process)>>,
 }
 
@@ -72,7 +71,7 @@ impl Mesh {
         };
         for (at, name) in names.iter().enumerate() {
             let node = lab.node(name)?;
-            let agent = mesh.agent(&node, at)?;
+            let agent = Mutex::new(mesh.agent(&node, at)?);
             let roles = Mutex::default();
             mesh.nodes.push(MeshNode {
                 node,
@@ -119,6 +118,28 @@ impl Mesh {
             "tcp://{}:{REGISTRY_PORT}",
             self.nodes[0].node.addresses().v4
         )
+    }
+
+    /// Starts again what [`MeshNode::kill`] ended: `ca`, `registry`, `manager` or `forwarder`.
+    ///
+    /// # Errors
+    /// As [`Mesh::up`]; [`LabError::Invalid`] for another role.
+    pub fn start(&self, node: &MeshNode, role: &str) -> Result<(), LabError> {
+        match role {
+            "ca" => {
+                let agent = self.agent(&node.node, self.place(node))?;
+                *node.agent.lock().unwrap_or_else(PoisonError::into_inner) = agent;
+                Ok(())
+            }
+            "registry" => self.registry(),
+            "manager" => self.manager(node),
+            "forwarder" => self.forwarder(node),
+            other => Err(LabError::Invalid {
+                field: "role",
+                value: other.to_owned(),
+                reason: "must be ca, registry, manager or forwarder",
+            }),
+        }
     }
 
     /// Starts, or starts again, the registry; what it stored is in its node's folder.
@@ -317,8 +338,19 @@ impl MeshNode {
             .map(|(cell, process)| (cell.clone(), process.host_pid().unwrap_or(0)))
     }
 
-    /// Ends a role at once, as a crash does.
+    /// The identity agent's process; on the first node it is the root as well.
+    #[must_use]
+    pub fn agent(&self) -> Process {
+        let agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
+        agent.clone()
+    }
+
+    /// Ends a role, or the agent (`ca`), at once, as a crash does.
     pub fn kill(&self, role: &str) {
+        if role == "ca" {
+            self.agent().cell().kill();
+            return;
+        }
         let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((cell, _)) = roles.remove(role) {
             cell.kill();

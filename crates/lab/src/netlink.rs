@@ -150,6 +150,10 @@ impl Netlink {
         ))
     }
 
+    pub(crate) fn set_down(&self, index: u32) -> io::Result<()> {
+        self.call(Message::new(RTM_NEWLINK, 0, &link_body(index, 0, IFF_UP)))
+    }
+
     pub(crate) fn add_address(&self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
         let (family, bytes) = match address {
             IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),

@@ -258,6 +258,15 @@ impl Shared {
     }
 }
 
+/// What the kernel has dropped so far at the UDP sockets of this port in a cell, because whoever
+/// reads them was not given the processor in time: a busy machine's losses, not a network's.
+///
+/// # Errors
+/// [`LabError::Dead`] when the cell is gone.
+pub fn receive_drops(cell: &Cell, port: u16) -> Result<u64, LabError> {
+    cell.within(|| drops(port))
+}
+
 /// The `drops` column of /proc/net/udp and udp6 for a local port (proc_net_udp, kernel
 /// documentation).
 fn drops(port: u16) -> u64 {

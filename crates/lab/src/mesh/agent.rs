@@ -18,10 +18,12 @@ impl Mesh {
         let name = format!("ca-{}", node.name());
         let other = self.config.others.get(&("ca", at));
         // Ours join the root on the first node; others find its keys themselves.
-        let keys = match (other, self.nodes.first()) {
-            (Some(_), Some(first)) => first.node.folder().join("ca"),
+        let root = (at > 0).then(|| &self.nodes[0].node);
+        let keys = match (other, root) {
+            (Some(_), Some(root)) => root.folder().join("ca"),
             _ => node.folder().join("ca"),
         };
+        let again = keys.exists();
         // Keys are in it: nobody else may look.
         let made = std::fs::DirBuilder::new()
             .recursive(true)
@@ -30,7 +32,9 @@ impl Mesh {
         made.map_err(|e| LabError::file("create folder", &keys, e))?;
         let entries = node.folder().join("entries");
         self.lab.folder(&entries)?;
-        write(&entries.join("entries.yaml"), "entries: []\n")?;
+        if !entries.join("entries.yaml").exists() {
+            write(&entries.join("entries.yaml"), "entries: []\n")?;
+        }
         // Agents attest processes of every cell, so they see all; the root is reached over the
         // underlay, where the node's address is.
         let spec = Spec::new(&name, Network::Of(node.cell().clone()))
@@ -49,16 +53,21 @@ impl Mesh {
             .env("NODE_NAME", node.name())
             .env("NSM_CA_SOCKET", format!("{IDENTITY_FOLDER}/agent.sock"))
             .log(&log);
-        let run = match self.nodes.first() {
+        let run = match root {
             None => run.env(
                 "NSM_CA_LISTEN_ON",
                 format!("{}:{AUTHORITY_PORT}", node.addresses().v4),
             ),
             Some(_) if other.is_some() => run,
-            Some(first) => {
-                let authority = first.node.addresses().v4;
-                run.env("NSM_CA_AUTHORITY", format!("{authority}:{AUTHORITY_PORT}"))
-                    .env("NSM_CA_JOIN_TOKEN", self.join_token(node.name())?)
+            Some(root) => {
+                let authority = root.addresses().v4;
+                let run = run.env("NSM_CA_AUTHORITY", format!("{authority}:{AUTHORITY_PORT}"));
+                // It joins once: after that it has its intermediate.
+                if again {
+                    run
+                } else {
+                    run.env("NSM_CA_JOIN_TOKEN", self.join_token(node.name())?)
+                }
             }
         };
         let process = cell.spawn(self.level(run))?;
@@ -68,7 +77,7 @@ impl Mesh {
 
     /// A join token for a node, from the root on the first one.
     fn join_token(&self, node: &str) -> Result<String, LabError> {
-        let root = self.nodes[0].agent.cell().clone();
+        let root = self.nodes[0].agent().cell().clone();
         let out = self.log(&format!("token-{node}"));
         let run = Run::nsm(["ca", "--dir", KEYS_FOLDER, "token", node])
             .env("NSM_TRUST_DOMAIN", TRUST_DOMAIN)

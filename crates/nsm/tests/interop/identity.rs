@@ -154,7 +154,7 @@ fn rsa_svid(world: &World, peers: &Peers) {
     let node = world.mesh.node(0);
     let mut program = peers.program("workload-api").unwrap();
     program.args.extend(arguments("rsa.sock", "--rsa-svid"));
-    let server = node.agent.cell().spawn(program.run()).unwrap();
+    let server = node.agent().cell().spawn(program.run()).unwrap();
     let pod = world.mesh.pod(node, "i-rsa").unwrap();
     let log = world.lab.logs().join("i-rsa.log");
     let run = World::program("client", &[("NSM_IDENTITY_TIMEOUT", "2s")])
@@ -177,7 +177,7 @@ fn rsa_svid(world: &World, peers: &Peers) {
 fn operator(world: &World) -> Arc<Identity> {
     let node = world.mesh.node(0);
     // The agent's cell shares its processes' numbers with this one.
-    node.enroll(node.agent.cell(), OPERATOR).unwrap();
+    node.enroll(node.agent().cell(), OPERATOR).unwrap();
     let folder = node.node().identity_folder();
     let socket = format!("unix://{}/agent.sock", folder.display());
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -68,7 +68,7 @@ fn each_role(world: &World) {
     }
     wrong.extend(differences(
         AGENT.0,
-        node.agent.host_pid().unwrap(),
+        node.agent().host_pid().unwrap(),
         AGENT.1,
     ));
     assert!(wrong.is_empty(), "{wrong:#?}");
