@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use nsm_kernel::NetnsRef;
+use nsm_kernel::{Adopted, NetnsRef};
 use nsm_model::mechanism::Vni;
 use nsm_plan::{Changes, KeyDigest, NetnsId, Plan};
 
@@ -29,19 +29,6 @@ pub enum KernelError {
     /// Anything else that the kernel refused.
     #[error("{0}")]
     Refused(String),
-}
-
-/// What was found of a plan that should stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Adopted {
-    /// All of it, as it should be. Nothing was touched.
-    AsItWas,
-    /// It stands again. What was put right, a line each for a log: `route 10.0.0.0/32 link of nsm-1
-    /// in net:[4026532301]`.
-    Repaired(Vec<String>),
-    /// It cannot stand any more: these of its namespaces do not exist. Nothing was touched; what is
-    /// left of it in others goes with [`Kernel::undo`].
-    Gone(BTreeSet<NetnsId>),
 }
 
 /// What a link has carried, as its namespace sees it.

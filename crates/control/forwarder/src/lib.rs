@@ -14,10 +14,10 @@ mod sides;
 mod vnis;
 mod watch;
 
-pub use kernel::{Adopted, Counters, Kernel, KernelError, Namespaces};
+pub use kernel::{Counters, Kernel, KernelError, Namespaces};
 pub use lives::{Live, Lives};
 pub use netlink::Netlink;
-pub use nsm_kernel::{NetnsHandle, NetnsRef};
+pub use nsm_kernel::{Adopted, NetnsHandle, NetnsRef};
 pub use role::{Config, Forwarder, Parts};
 pub use sides::{End, Tunnel, kernel_side};
 pub use vnis::Vnis;

@@ -7,16 +7,16 @@ use std::{
 
 use async_trait::async_trait;
 use nsm_kernel::{
-    ApplyError, Executor, NetnsError, NetnsFd, NetnsRef,
+    Adopted, ApplyError, Executor, NetnsError, NetnsFd, NetnsRef,
     events::{Event, Listener},
     stats::{LinkReader, LinkState},
 };
 use nsm_model::url::InodeUrl;
-use nsm_plan::{ALIAS_PREFIX, Changes, End, KeyDigest, Netns, NetnsId, Plan, Role};
+use nsm_plan::{Changes, End, KeyDigest, Netns, NetnsId, Plan, Role, alias_key};
 use tokio::sync::mpsc;
 
 use crate::Gone;
-use crate::kernel::{Adopted, Counters, Kernel, KernelError, Namespaces};
+use crate::kernel::{Counters, Kernel, KernelError, Namespaces};
 
 /// Events that wait for the forwarder: beyond them the event thread waits, and the kernel's own
 /// queue tells of what it lost.
@@ -96,19 +96,20 @@ impl Kernel for Netlink {
     }
 
     async fn adopt(&self, plan: &Plan, places: &[NetnsRef]) -> Result<Adopted, KernelError> {
-        self.0.adopt(plan, places);
-        self.repair(plan).await
+        let (plan, places) = (plan.clone(), places.to_vec());
+        self.blocking(move |executor| executor.adopt(&plan, &places).map_err(told))
+            .await
     }
 
     async fn repair(&self, plan: &Plan) -> Result<Adopted, KernelError> {
-        Ok(match self.stands(plan).await {
-            Some(false) => Adopted::Gone(plan.namespaces()),
-            Some(true) | None => Adopted::AsItWas,
-        })
+        let plan = plan.clone();
+        self.blocking(move |executor| executor.repair(&plan).map_err(told))
+            .await
     }
 
-    async fn sweep(&self, _: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {
-        Ok(0)
+    async fn sweep(&self, known: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {
+        self.blocking(move |executor| executor.sweep(&known).map_err(told))
+            .await
     }
 
     async fn undo(&self, plan: Plan) -> Result<(), KernelError> {
@@ -209,7 +210,9 @@ fn hear(executor: &Executor, events: &std::sync::mpsc::Receiver<Event>, out: &mp
                 Gone::Namespace(id)
             }
             Event::LinkGone { alias, .. } | Event::LinkDown { alias, .. } => {
-                let Some(key) = key_of(&alias) else { continue };
+                let Some(key) = alias_key(&alias) else {
+                    continue;
+                };
                 Gone::Link(key)
             }
             Event::Missed => {
@@ -223,12 +226,6 @@ fn hear(executor: &Executor, events: &std::sync::mpsc::Receiver<Event>, out: &mp
             return;
         }
     }
-}
-
-/// The key in an alias of ours: `nsm1:<digest>:<side>`.
-fn key_of(alias: &str) -> Option<KeyDigest> {
-    let (key, _side) = alias.strip_prefix(ALIAS_PREFIX)?.rsplit_once(':')?;
-    KeyDigest::parse(key)
 }
 
 impl Netlink {

@@ -124,6 +124,13 @@ pub fn alias(key: KeyDigest, role: Role) -> String {
     format!("{ALIAS_PREFIX}{key}:{}", role.letter())
 }
 
+/// The key in an alias of ours; `None` when it is none.
+#[must_use]
+pub fn alias_key(alias: &str) -> Option<KeyDigest> {
+    let (key, _role) = alias.strip_prefix(ALIAS_PREFIX)?.rsplit_once(':')?;
+    KeyDigest::parse(key)
+}
+
 /// The index of a link's end, derived from the connection's key: the same after a restart, and
 /// never 0.
 #[must_use]

@@ -140,6 +140,8 @@ fn an_alias_is_short_and_names_key_and_role() {
     let text = alias(KEY, Role::Client);
     assert_eq!(text, format!("{ALIAS_PREFIX}{}:c", "ab".repeat(16)));
     assert!(text.len() <= 255);
+    assert_eq!(alias_key(&text), Some(KEY));
+    assert_eq!(alias_key(&text[1..]), None);
     assert_eq!(KeyDigest::parse(&"ab".repeat(16)), Some(KEY));
     for wrong in ["", "ab", &"zz".repeat(16), &"ab".repeat(17)] {
         assert_eq!(KeyDigest::parse(wrong), None, "{wrong}");

@@ -165,14 +165,34 @@ pub(crate) fn is_end(state: &LinkState, end: &End) -> bool {
 
 /// Whether what is there can be adopted as it is; alias, MTU and up are set again in any case.
 fn fits(link: &Link, states: &[LinkState]) -> bool {
-    let vni = match link {
-        Link::Veth { .. } => None,
-        Link::Vxlan { tunnel, .. } => Some(tunnel.vni.get()),
+    let same = |(end, state): (&&End, &LinkState)| {
+        state.mac == end.mac && is_index(state.index, end) && state.kind == link.kind()
     };
-    link.ends()
-        .iter()
-        .zip(states)
-        .all(|(end, state)| state.mac == end.mac && state.vni == vni)
+    link.ends().iter().zip(states).all(same) && joins(link, states)
+}
+
+/// Whether links that are a link's ends by their looks are that link: each other's peers, or a
+/// tunnel of its number to its peer.
+pub(crate) fn joins(link: &Link, states: &[LinkState]) -> bool {
+    match (link, states) {
+        (Link::Veth { .. }, [far, near]) => {
+            far.peer == Some(near.index) && near.peer == Some(far.index)
+        }
+        (Link::Vxlan { tunnel, .. }, [state]) => {
+            state.vni == Some(tunnel.vni.get()) && state.remote == Some(tunnel.remote)
+        }
+        (Link::Veth { .. } | Link::Vxlan { .. }, _) => false,
+    }
+}
+
+/// Whether an end may have been born with this index.
+pub(crate) fn is_index(index: u32, end: &End) -> bool {
+    indices(end.index).any(|one| one == index)
+}
+
+/// What a link's end with this planned index may be born with.
+pub(crate) fn indices(planned: u32) -> impl Iterator<Item = u32> {
+    (0..INDEX_TRIES).map(move |salt| planned + salt * INDEX_STEP)
 }
 
 fn salted(end: &End, salt: u32) -> u32 {

@@ -1,10 +1,10 @@
 //! Carries plans out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use nsm_model::ifname::IfName;
-use nsm_plan::{Changes, Entry, Netns, NetnsId, Plan, Resource, ResourceId};
+use nsm_plan::{Changes, Entry, KeyDigest, Netns, NetnsId, Plan, Resource, ResourceId};
 
 use crate::anchor::Anchors;
 use crate::error::{ApplyError, NetnsError};
@@ -13,6 +13,8 @@ use crate::netns::{NetnsFd, Workers};
 use crate::nsid;
 use crate::reaper::Reaper;
 use crate::session::Session;
+use crate::stats::LinkState;
+use crate::{Adopted, birth};
 
 /// What an apply left behind in the kernel, beyond the plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,9 +27,19 @@ pub struct Applied {
 
 /// A namespace with links of ours in it.
 #[derive(Debug)]
-struct Known {
+pub(crate) struct Known {
     place: NetnsRef,
-    links: BTreeSet<ResourceId>,
+    /// The planned index and the kind of each end that is here.
+    links: BTreeMap<ResourceId, Vec<(u32, &'static str)>>,
+}
+
+impl Known {
+    pub(crate) fn holds(&self, state: &LinkState) -> bool {
+        let mut ends = self.links.values().flatten();
+        ends.any(|(planned, kind)| {
+            state.kind == *kind && birth::indices(*planned).any(|one| one == state.index)
+        })
+    }
 }
 
 /// What all workers see.
@@ -36,15 +48,42 @@ pub(crate) struct Shared {
     pub(crate) reaper: Reaper,
     pub(crate) anchors: Anchors,
     known: Mutex<BTreeMap<NetnsId, Known>>,
+    /// Whoever makes links reads; whoever sweeps writes, so that no link is half-born meanwhile.
+    pub(crate) hands: RwLock<()>,
 }
 
 impl Shared {
+    /// Held while links are made.
+    pub(crate) fn hand(&self) -> RwLockReadGuard<'_, ()> {
+        self.hands.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every connection with links here.
+    pub(crate) fn keys(&self) -> BTreeSet<KeyDigest> {
+        let known = self.known();
+        let links = known.values().flat_map(|known| known.links.keys());
+        links.map(|id| id.key).collect()
+    }
+
+    /// Whether a link of a namespace is one of the plans'.
+    pub(crate) fn holds(&self, nsid: Option<i32>, state: &LinkState) -> bool {
+        let known = self.known();
+        let mut here = known
+            .values()
+            .filter(|known| Some(known.place.nsid) == nsid);
+        here.any(|known| known.holds(state))
+    }
+
     fn known(&self) -> MutexGuard<'_, BTreeMap<NetnsId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn nsid(&self, id: NetnsId) -> Option<i32> {
         self.known().get(&id).map(|known| known.place.nsid)
+    }
+
+    pub(crate) fn place(&self, id: NetnsId) -> Option<NetnsRef> {
+        self.known().get(&id).map(|known| known.place.clone())
     }
 
     pub(crate) fn handle(&self, id: NetnsId) -> Option<NetnsHandle> {
@@ -66,7 +105,7 @@ impl Shared {
                     place.id,
                     Known {
                         place,
-                        links: BTreeSet::new(),
+                        links: BTreeMap::new(),
                     },
                 );
             }
@@ -77,20 +116,21 @@ impl Shared {
     fn account(&self, gone: &[Entry], come: &[Entry], touched: &BTreeSet<NetnsId>) {
         let mut known = self.known();
         for (entries, add) in [(gone, false), (come, true)] {
-            for entry in entries
-                .iter()
-                .filter(|entry| matches!(entry.resource, Resource::Link(_)))
-            {
-                for netns in entry.resource.places() {
-                    let Netns::Id(id) = netns else { continue };
+            for entry in entries {
+                let Resource::Link(link) = &entry.resource else {
+                    continue;
+                };
+                for id in namespaces(std::iter::once(entry)) {
                     let Some(known) = known.get_mut(&id) else {
                         continue;
                     };
-                    if add {
-                        known.links.insert(entry.id.clone())
-                    } else {
-                        known.links.remove(&entry.id)
-                    };
+                    if !add {
+                        known.links.remove(&entry.id);
+                        continue;
+                    }
+                    let here = link.ends().into_iter().filter(|end| end.netns == id.into());
+                    let ends = here.map(|end| (end.index, link.kind())).collect();
+                    known.links.insert(entry.id.clone(), ends);
                 }
             }
         }
@@ -104,7 +144,7 @@ impl Shared {
 pub struct Executor {
     // Before the reaper in `shared`: a worker's last corpse must find it.
     workers: Workers,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Executor {
@@ -125,6 +165,7 @@ impl Executor {
             reaper: Reaper::start(node)?,
             anchors: Anchors::default(),
             known: Mutex::default(),
+            hands: RwLock::default(),
         };
         Ok(Self {
             workers: Workers::start(node)?,
@@ -171,6 +212,7 @@ impl Executor {
             .collect();
         let (changes, shared) = (changes.clone(), Arc::clone(&self.shared));
         self.workers.run(move |inside| {
+            let _hand = shared.hand();
             let mut session = Session::new(inside, &shared, fds)?;
             let namespaces = number(&mut session, &shared)?;
             let done = session.apply(&changes);
@@ -205,13 +247,42 @@ impl Executor {
         })?
     }
 
-    /// Tells the executor of a plan that the kernel holds already, as a journal says after a
-    /// restart.
-    pub fn adopt(&self, plan: &Plan, namespaces: &[NetnsRef]) {
-        for place in namespaces {
+    /// Takes over what stands of a plan that an earlier process applied, as its journal says, and
+    /// puts right what differs. `places` are the plan's namespaces as [`change`](Self::change) gave
+    /// them; from now on this executor knows the plan.
+    ///
+    /// # Errors
+    /// [`ApplyError`] when the kernel refuses; the plan is known all the same.
+    pub fn adopt(&self, plan: &Plan, places: &[NetnsRef]) -> Result<Adopted, ApplyError> {
+        for place in places {
             self.shared.remember(place.clone());
         }
         self.shared.account(&[], plan.entries(), &plan.namespaces());
+        self.repair(plan)
+    }
+
+    /// Puts right what differs from a plan that was applied or adopted. What is right is not
+    /// touched, and nothing that is not the plan's is.
+    ///
+    /// # Errors
+    /// [`ApplyError`] when the kernel refuses; the plan may stand in part then.
+    pub fn repair(&self, plan: &Plan) -> Result<Adopted, ApplyError> {
+        let (plan, shared) = (plan.clone(), Arc::clone(&self.shared));
+        self.workers.run(move |inside| {
+            let _hand = shared.hand();
+            let mut session = Session::new(inside, &shared, BTreeMap::new())?;
+            let gone = session.find_again(&plan)?;
+            if !gone.is_empty() {
+                return Ok(Adopted::Gone(gone));
+            }
+            number(&mut session, &shared)?;
+            let repaired = session.mend(&plan)?;
+            Ok(if repaired.is_empty() {
+                Adopted::AsItWas
+            } else {
+                Adopted::Repaired(repaired)
+            })
+        })?
     }
 
     /// Forgets a namespace that is gone.

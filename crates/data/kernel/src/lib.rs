@@ -12,6 +12,7 @@
     reason = "system calls that no safe crate offers; each block argues its safety"
 )]
 
+mod adopted;
 mod anchor;
 mod birth;
 pub mod bridge;
@@ -23,6 +24,8 @@ pub mod events;
 pub mod executor;
 pub mod filter;
 pub mod handle;
+mod have;
+mod mend;
 mod messages;
 pub mod netlink;
 pub mod netns;
@@ -31,8 +34,10 @@ pub mod reaper;
 mod session;
 pub mod setup;
 pub mod stats;
+mod sweep;
 mod undo;
 
+pub use adopted::Adopted;
 pub use error::{ApplyError, KernelError, NetnsError};
 pub use executor::{Applied, Executor};
 pub use handle::{NetnsHandle, NetnsRef};

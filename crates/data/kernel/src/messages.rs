@@ -165,6 +165,13 @@ pub(crate) fn no_addresses(index: u32, object: String) -> Request {
     )
 }
 
+/// Sets these of a link.
+pub(crate) fn set_link(index: u32, attributes: Vec<LinkAttribute>, object: &str) -> Request {
+    let mut link = by_index(index);
+    link.attributes = attributes;
+    Request::new("set link", object, 0, RouteNetlinkMessage::SetLink(link))
+}
+
 /// Up or down, nothing else.
 pub(crate) fn set_up(index: u32, up: bool, object: &str) -> Request {
     let mut link = by_index(index);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -67,6 +68,17 @@ impl NetnsFd {
         let file = File::open(path)
             .map_err(|e| KernelError::io("open namespace", path.display().to_string(), &e))?;
         Self::new(file.into())
+    }
+
+    /// A namespace that some process of this machine (of our process namespace) is in.
+    pub(crate) fn of_a_process(id: NetnsId) -> Option<Self> {
+        let is_it = |path: &std::path::PathBuf| {
+            std::fs::metadata(path).is_ok_and(|meta| meta.dev() == id.dev && meta.ino() == id.ino)
+        };
+        let processes = std::fs::read_dir("/proc").ok()?.flatten();
+        let mut paths = processes.map(|process| process.path().join("ns/net"));
+        let found = Self::open(&paths.find(is_it)?).ok()?;
+        (found.id == id).then_some(found)
     }
 
     /// The calling thread's namespace.

@@ -37,7 +37,7 @@ pub(crate) struct Session<'a, 'b> {
 
 /// What an apply has put in place so far, so that it can be taken away again.
 #[derive(Debug, Default)]
-struct Made(Vec<Entry>);
+pub(crate) struct Made(Vec<Entry>);
 
 /// One queued request and the entry it serves.
 struct Step<'e> {
@@ -136,7 +136,7 @@ impl<'a, 'b> Session<'a, 'b> {
         done
     }
 
-    fn put(&mut self, entries: &[Entry], made: &mut Made) -> Result<(), ApplyError> {
+    pub(crate) fn put(&mut self, entries: &[Entry], made: &mut Made) -> Result<(), ApplyError> {
         let mut queue = Queue::new();
         for entry in entries {
             match &entry.resource {
@@ -253,6 +253,13 @@ impl<'a, 'b> Session<'a, 'b> {
             destination: route.destination,
             netns: route.netns,
         })
+    }
+
+    /// Whether a parameter has its value.
+    pub(crate) fn reads(&mut self, sysctl: &Sysctl) -> Result<bool, ApplyError> {
+        self.enter(sysctl.netns)?;
+        let have = std::fs::read_to_string(format!("/proc/sys/net/{}", sysctl.path));
+        Ok(have.is_ok_and(|have| have.trim_end() == sysctl.value))
     }
 
     fn write(&mut self, sysctl: &Sysctl) -> Result<(), ApplyError> {

@@ -1,5 +1,7 @@
 //! What links there are, whose they are, and what went through them.
 
+use std::net::IpAddr;
+
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -47,8 +49,15 @@ pub struct LinkState {
     pub up: bool,
     /// Up and with a carrier.
     pub running: bool,
+    /// What it is in the kernel's words: `veth`, `vxlan`; empty for a device without a driver's
+    /// name.
+    pub kind: String,
     /// VXLAN identifier, for a VXLAN device.
     pub vni: Option<u32>,
+    /// A VXLAN device's peer.
+    pub remote: Option<IpAddr>,
+    /// The index of a pair's other end, in its own namespace.
+    pub peer: Option<u32>,
     /// Index of the bridge it is a port of.
     pub master: Option<u32>,
     /// Its counters.
@@ -73,7 +82,10 @@ impl LinkState {
             mac: Vec::new(),
             up: flags.contains(LinkFlags::Up),
             running: flags.contains(LinkFlags::Running),
+            kind: String::new(),
             vni: None,
+            remote: None,
+            peer: None,
             master: None,
             counters: Counters::default(),
         };
@@ -91,7 +103,8 @@ impl LinkState {
             LinkAttribute::Mtu(mtu) => self.mtu = *mtu,
             LinkAttribute::Address(mac) => self.mac.clone_from(mac),
             LinkAttribute::Controller(master) => self.master = Some(*master),
-            LinkAttribute::LinkInfo(infos) => self.vni = infos.iter().find_map(vni),
+            LinkAttribute::Link(peer) => self.peer = Some(*peer),
+            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| self.learn(info)),
             LinkAttribute::Stats64(stats) => {
                 self.counters = Counters {
                     rx_packets: stats.rx_packets,
@@ -105,16 +118,23 @@ impl LinkState {
             _ => {}
         }
     }
-}
 
-fn vni(info: &LinkInfo) -> Option<u32> {
-    let LinkInfo::Data(InfoData::Vxlan(data)) = info else {
-        return None;
-    };
-    data.iter().find_map(|item| match item {
-        InfoVxlan::Id(id) => Some(*id),
-        _ => None,
-    })
+    fn learn(&mut self, info: &LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => self.kind = kind.to_string(),
+            LinkInfo::Data(InfoData::Vxlan(data)) => {
+                for item in data {
+                    match item {
+                        InfoVxlan::Id(id) => self.vni = Some(*id),
+                        InfoVxlan::Group(remote) => self.remote = Some((*remote).into()),
+                        InfoVxlan::Group6(remote) => self.remote = Some((*remote).into()),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 pub(crate) fn state(message: &RouteNetlinkMessage) -> Option<LinkState> {

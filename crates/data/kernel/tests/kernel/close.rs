@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use nsm_kernel::{Executor, stats::LinkReader};
+use nsm_kernel::{Adopted, Executor, stats::LinkReader};
 use nsm_plan::{GROUP, REAP_GROUP, Side};
 
 use crate::support::{Node, count, exchange, isolated, joined, key, side};
@@ -84,7 +84,8 @@ fn a_new_executor_closes_what_an_old_one_made() {
                 journal.iter_mut().for_each(|place| place.handle = None);
             }
             node.executor = Executor::new().unwrap();
-            node.executor.adopt(&plan, &journal);
+            let found = node.executor.adopt(&plan, &journal).unwrap();
+            assert_eq!(found == Adopted::AsItWas, with_handles);
             node.executor.undo(&plan).unwrap();
             assert!(node.executor.reaper().wait_idle(ALL_GONE));
             assert!(

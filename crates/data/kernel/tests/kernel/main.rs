@@ -6,10 +6,12 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a failing step fails the test")]
 
+mod adopt;
 mod bridges;
 mod close;
 mod connect;
 mod listen;
 mod refuse;
 mod support;
+mod sweep;
 mod tunnels;

@@ -140,6 +140,59 @@ impl Node {
         links.into_iter().filter(|link| link.name != "lo").collect()
     }
 
+    /// Runs the `ip` tool in a pod, as somebody does by hand. Returns what it printed.
+    pub(crate) fn ip(&self, pod: NetnsId, args: &str) -> String {
+        let words: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+        let workers = self.executor.workers();
+        let run = move || {
+            #[expect(clippy::disallowed_methods, reason = "what an operator does by hand")]
+            let mut command = Command::new("ip");
+            command.args(words).output().unwrap()
+        };
+        let output = workers.inside(&self.pods[&pod], run).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "ip {args}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// All that a pod has, as the `ip` tool tells it, without links' indices.
+    pub(crate) fn everything(&self, pod: NetnsId) -> String {
+        let links = self.links(pod).into_iter().map(|link| {
+            let LinkState {
+                name,
+                alias,
+                group,
+                mtu,
+                mac,
+                up,
+                vni,
+                ..
+            } = link;
+            format!("{name} {alias} {group:x} {mtu} {mac:x?} {up} {vni:?}\n")
+        });
+        let mut all: Vec<String> = links.collect();
+        for list in [
+            "-4 -o addr",
+            "-6 -o addr show scope global",
+            "-4 route",
+            "-6 route",
+            "neigh show nud permanent",
+        ] {
+            let told = self.ip(pod, list);
+            let rows = told.lines().map(|row| match row.split_once(": ") {
+                Some((_index, rest)) => format!("{rest}\n"),
+                None => format!("{row}\n"),
+            });
+            all.extend(rows.filter(|row| !row.starts_with("fe80::")));
+        }
+        all.sort();
+        all.concat()
+    }
+
     pub(crate) fn names(&self, pod: NetnsId) -> BTreeSet<String> {
         self.links(pod).into_iter().map(|link| link.name).collect()
     }
