@@ -259,7 +259,7 @@ pub fn endpoints(
         // One at a time for each name.
         Box::new(Begin::new(tasks.clone())),
         // What is not registered again is not local for ever.
-        Box::new(Timeout::new(tokens, tasks)),
+        Box::new(Timeout::new(tokens.clone(), tasks)),
         // Where it runs.
         Box::new(ClientInfo::new(config.info.clone())),
         // Its socket.
@@ -269,6 +269,7 @@ pub fn endpoints(
             locals,
             &config.url,
             config.forwarders.clone(),
+            tokens,
         )),
         // There.
         registry,

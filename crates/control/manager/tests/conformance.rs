@@ -75,6 +75,7 @@ async fn registration_elements_conform() {
                 Arc::new(Locals::default()),
                 URL,
                 by_role(),
+                keys(),
             )),
             last,
         ])
@@ -115,7 +116,7 @@ async fn an_endpoint_is_local_from_its_registration_until_its_owner_takes_it_bac
     for (closer, code, stays) in table {
         let locals = Arc::new(Locals::default());
         let list = |last: Box<dyn Element<Endpoints>>| {
-            let bypass = LocalBypass::new(Arc::clone(&locals), URL, by_role());
+            let bypass = LocalBypass::new(Arc::clone(&locals), URL, by_role(), keys());
             Chain::new(vec![Box::new(bypass) as Box<dyn Element<Endpoints>>, last])
         };
         let refusing = list(Box::new(Probe::failing(Error::new(code, "told to refuse"))));
@@ -143,6 +144,49 @@ async fn an_endpoint_is_local_from_its_registration_until_its_owner_takes_it_bac
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_stays_local_while_the_registry_is_away() {
+    // Who asks again, what comes of asking the registry, and whether it is answered all the same.
+    let table = [
+        ("before", Code::Unavailable, true),
+        ("before", Code::DeadlineExceeded, true),
+        ("before", Code::PermissionDenied, false),
+        ("before", Code::FailedPrecondition, false),
+        ("thief", Code::Unavailable, false),
+    ];
+    for (caller, code, answered) in table {
+        let locals = Arc::new(Locals::default());
+        let list = |last: Box<dyn Element<Endpoints>>| {
+            let bypass = LocalBypass::new(Arc::clone(&locals), URL, by_role(), keys());
+            Chain::new(vec![Box::new(bypass) as Box<dyn Element<Endpoints>>, last])
+        };
+        list(Box::<Probe>::default())
+            .request(&mut call(), full_endpoint("nse"))
+            .await
+            .unwrap();
+        let away = list(Box::new(Probe::failing(Error::new(code, "away"))));
+        let answer = away
+            .request(&mut call_of(caller), full_endpoint("nse"))
+            .await;
+        let what = format!("{caller}, {code:?}");
+        assert!(locals.get("nse").is_some(), "{what}: it is here");
+        match answer {
+            Ok(endpoint) => {
+                assert!(answered, "{what}");
+                assert_eq!(endpoint.url, full_endpoint("nse").url, "{what}");
+                let expires = endpoint.expiration_time.as_option().unwrap().seconds;
+                let soon = Clock::default().now() + std::time::Duration::from_secs(3);
+                let soon = soon.duration_since(std::time::UNIX_EPOCH).unwrap();
+                assert_eq!(u64::try_from(expires).unwrap(), soon.as_secs(), "{what}");
+            }
+            Err(error) => {
+                assert!(!answered, "{what}");
+                assert_eq!(error.code, code, "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_forwarders_register_as_forwarders() {
     for (caller, service, allowed) in [
         ("forwarder", "forwarder", true),
@@ -150,7 +194,7 @@ async fn only_forwarders_register_as_forwarders() {
         ("thief", "svc", true),
     ] {
         let locals = Arc::new(Locals::default());
-        let bypass = LocalBypass::new(Arc::clone(&locals), URL, by_role());
+        let bypass = LocalBypass::new(Arc::clone(&locals), URL, by_role(), keys());
         let chain = Chain::new(vec![Box::new(bypass) as Box<dyn Element<Endpoints>>]);
         let mut record = full_endpoint("nse");
         record.network_service_names = vec![service.to_owned()];
@@ -234,6 +278,10 @@ async fn the_lists_stand_in_order() {
 }
 
 /// Forwarders by their standard names.
+fn keys() -> Arc<Keys> {
+    Keys::new("own", Clock::default())
+}
+
 fn by_role() -> nsm_manager::elements::Forwarders {
     nsm_manager::elements::Forwarders {
         service: "forwarder".to_owned(),

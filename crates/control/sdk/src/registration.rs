@@ -132,9 +132,17 @@ impl Keeper {
     async fn register(&self) -> Result<NetworkServiceEndpoint, Error> {
         let deadline = Instant::now() + PATIENCE;
         for service in &self.offer.services {
-            self.registrar
+            let done = self
+                .registrar
                 .register_service(service.clone(), deadline)
-                .await?;
+                .await;
+            // Known once, it stays: a registry that is away holds no endpoint back from its
+            // manager.
+            if self.registered.borrow().is_none() {
+                done?;
+            } else if let Err(error) = done {
+                tracing::warn!(service = service.name, %error, "not registered again");
+            }
         }
         self.registrar
             .register(self.offer.endpoint.clone(), deadline)

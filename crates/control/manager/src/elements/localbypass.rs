@@ -1,16 +1,20 @@
 //! `localbypass`: others reach a local endpoint through us, we reach it ourselves.
 //!
 //! *What it does*: sdk `pkg/registry/common/localbypass`: keeps the endpoint's own URL and socket,
-//! registers it further up with ours, and gives its own back in the answer.
+//! registers it further up with ours, and gives its own back in the answer. While the registry is
+//! away, one that is local already stays so if its owner asks again: who is here is our knowledge,
+//! not the registry's. It is told to come back soon, so that a registry that returns hears of it.
 //! *Where it stands*: after `recvfd`; before `connect`.
 //! *On Close*: by its owner, by an operator, or at the end of its lease: the endpoint is local no
 //! longer, whatever the registry says.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use buffa::MessageField;
+use buffa_types::google::protobuf::Timestamp;
 use nsm_api::registry::NetworkServiceEndpoint;
-use nsm_chain::{Call, Element, Endpoints, Error, Next};
+use nsm_chain::{Call, Code, Element, Endpoints, Error, Next, Tokens};
 use nsm_policy::{
     denial::{Denial, Kind},
     roles::{Role, RoleSource},
@@ -20,12 +24,23 @@ use nsm_registry::chain::Asker;
 use super::recvfd::Socket;
 use crate::{Local, Locals};
 
+/// How long a registration lasts that the registry has not heard of: endpoints come again after a
+/// third of it.
+const UNHEARD: Duration = Duration::from_secs(3);
+
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LocalBypass {
     locals: Arc<Locals>,
     own_url: String,
     forwarders: Forwarders,
+    tokens: Arc<dyn Tokens>,
+}
+
+impl std::fmt::Debug for LocalBypass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LocalBypass({})", self.own_url)
+    }
 }
 
 /// Who may register as a forwarder: it is handed the namespaces of everybody's clients.
@@ -46,12 +61,34 @@ impl std::fmt::Debug for Forwarders {
 impl LocalBypass {
     /// The element of the manager at this URL.
     #[must_use]
-    pub fn new(locals: Arc<Locals>, own_url: impl Into<String>, forwarders: Forwarders) -> Self {
+    pub fn new(
+        locals: Arc<Locals>,
+        own_url: impl Into<String>,
+        forwarders: Forwarders,
+        tokens: Arc<dyn Tokens>,
+    ) -> Self {
         Self {
             locals,
             own_url: own_url.into(),
             forwarders,
+            tokens,
         }
+    }
+
+    /// What its owner is answered of a local endpoint while the registry is away; nobody who is
+    /// new, nor anybody else.
+    fn unheard(&self, call: &Call, name: &str, error: &Error) -> Option<NetworkServiceEndpoint> {
+        let away = matches!(error.code, Code::Unavailable | Code::DeadlineExceeded);
+        let local = away.then(|| self.locals.get(name))??;
+        let caller = call.caller.as_ref().map(|caller| &caller.id);
+        if local.owner.as_ref() != caller {
+            return None;
+        }
+        tracing::debug!(endpoint = name, %error, "stays local without the registry");
+        let mut endpoint = local.endpoint;
+        let until = self.tokens.now() + UNHEARD;
+        endpoint.expiration_time = MessageField::some(Timestamp::from(until));
+        Some(endpoint)
     }
 
     fn check_role(&self, call: &Call, endpoint: &NetworkServiceEndpoint) -> Result<(), Error> {
@@ -98,7 +135,11 @@ impl Element<Endpoints> for LocalBypass {
         self.check_role(call, &endpoint)?;
         let owner = call.caller.as_ref().map(|caller| caller.id.clone());
         let url = std::mem::replace(&mut endpoint.url, self.own_url.clone());
-        let mut answer = next.request(call, endpoint).await?;
+        let name = endpoint.name.clone();
+        let mut answer = match next.request(call, endpoint).await {
+            Ok(answer) => answer,
+            Err(error) => self.unheard(call, &name, &error).ok_or(error)?,
+        };
         answer.url = url;
         self.locals.insert(Local {
             endpoint: answer.clone(),
