@@ -1,8 +1,8 @@
 //! A node's kernel as a table: what stands in its namespaces, whoever made it.
 //!
 //! It keeps Linux's rules as far as a forwarder sees them: a VNI once in a node, a name once in a
-//! namespace, nothing in a namespace that is gone, what is deleted waits in the reaper's group for a
-//! while. It outlives every process, and every change of a plan is a place where one can end.
+//! namespace, nothing in a namespace that is gone, what is deleted waits in the reaper's group for
+//! a while. It outlives every process, and every change of a plan is a place where one can end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -180,13 +180,15 @@ impl Kernel {
             }
         }
         if let Some(wanted) = vni(entry) {
-            let taken = |other: &Entry| other.id != entry.id && vni(other) == Some(wanted);
+            let key = entry.id.key;
+            let taken = |other: &Entry| other.id.key != key && vni(other) == Some(wanted);
             if state.standing.values().any(taken) {
                 return Err(KernelError::VniInUse(wanted));
             }
         }
         if let Some(new) = link(entry) {
             state.check_names(entry, new)?;
+            state.make_way(entry, new);
             state.down.remove(&entry.id.key);
         } else {
             let stands = state
@@ -210,7 +212,7 @@ impl Kernel {
         let mut state = self.state();
         let known = state.standing.remove(&entry.id)?;
         link(&known)?;
-        state.drop_link(entry.id.key);
+        state.clear(entry.id.key);
         state.buried += 1;
         let number = state.buried;
         state.tombs.insert(number, (entry.id.key, Instant::now()));
@@ -218,6 +220,30 @@ impl Kernel {
         self.log
             .note(format_args!("node {}: closed {:?}", self.node, entry.id));
         Some(number)
+    }
+
+    /// Namespaces of a plan that are no more.
+    fn lost(&self, plan: &Plan) -> BTreeSet<NetnsId> {
+        &plan.namespaces() - &self.state().namespaces
+    }
+
+    /// Whether an entry is there as it should be.
+    fn is_right(&self, entry: &Entry) -> bool {
+        let state = self.state();
+        let down = link(entry).is_some() && state.down.contains(&entry.id.key);
+        !down && state.standing.get(&entry.id).map(|one| &one.resource) == Some(&entry.resource)
+    }
+
+    /// The links that none of these keys owns.
+    fn unknown(&self, known: &BTreeSet<KeyDigest>) -> Vec<Entry> {
+        let state = self.state();
+        let nobodys = |one: &&Entry| link(one).is_some() && !known.contains(&one.id.key);
+        state.standing.values().filter(nobodys).cloned().collect()
+    }
+
+    /// The numbers of what waits for its deletion.
+    fn graves(&self) -> Vec<u64> {
+        self.state().tombs.keys().copied().collect()
     }
 
     fn reap(&self, number: u64) {
@@ -233,9 +259,25 @@ impl Kernel {
 
 impl State {
     /// A link with all that is on it.
-    fn drop_link(&mut self, key: KeyDigest) {
+    fn clear(&mut self, key: KeyDigest) {
         self.standing.retain(|id, _| id.key != key);
         self.down.remove(&key);
+    }
+
+    /// What an earlier process left of the same connection's link, where it is another one.
+    fn make_way(&mut self, entry: &Entry, new: &Link) {
+        let key = entry.id.key;
+        let other = |one: &Entry| {
+            one.id.key == key && link(one).is_some_and(|old| old != new && !new.resizes(old))
+        };
+        if self.standing.values().any(other) {
+            self.clear(key);
+        }
+    }
+
+    /// A link that goes by no forwarder's doing.
+    fn drop_link(&mut self, key: KeyDigest) {
+        self.clear(key);
         self.hurt.insert(key, Instant::now());
     }
 
@@ -246,7 +288,8 @@ impl State {
     }
 
     fn check_names(&self, entry: &Entry, new: &Link) -> Result<(), KernelError> {
-        let others = self.standing.values().filter(|one| one.id != entry.id);
+        let key = entry.id.key;
+        let others = self.standing.values().filter(|one| one.id.key != key);
         let names = others.filter_map(link).flat_map(Link::ends);
         let taken: BTreeSet<_> = names.map(|end| (end.netns, end.name.clone())).collect();
         for end in new.ends() {
