@@ -25,6 +25,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
 const REPAIRS_AT_ONCE: u32 = 5;
 /// That while at first; it doubles each time.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+/// Connections of whose repairs something is remembered; those that nothing happened to for a while
+/// make room.
+const MAX_PATIENTS: usize = 4096;
 /// And at most. Nothing done to it for so long, and its repairs start to count anew.
 const MAX_REPAIR_PAUSE: Duration = Duration::from_secs(60);
 
@@ -64,9 +67,13 @@ struct Patient {
 }
 
 impl Patient {
+    fn is_recent(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now - last <= MAX_REPAIR_PAUSE)
+    }
+
     /// How long it is left alone from now on.
     fn pause(&mut self, now: Instant) -> Duration {
-        if self.last.is_none_or(|last| now - last > MAX_REPAIR_PAUSE) {
+        if !self.is_recent(now) {
             self.repairs = 0;
         }
         match self.repairs.checked_sub(REPAIRS_AT_ONCE) {
@@ -82,8 +89,11 @@ impl Mending {
     }
 
     /// True where nobody looks at it yet; else whoever does will look again.
-    fn begin(&self, key: KeyDigest) -> bool {
+    fn begin(&self, key: KeyDigest, now: Instant) -> bool {
         let mut table = self.table();
+        if table.len() >= MAX_PATIENTS {
+            table.retain(|_, patient| patient.busy || patient.is_recent(now));
+        }
         let patient = table.entry(key).or_default();
         patient.again = true;
         !std::mem::replace(&mut patient.busy, true)
@@ -109,12 +119,6 @@ impl Mending {
         patient.repairs = patient.repairs.saturating_add(1);
         patient.last = Some(now);
     }
-
-    /// Keeps what is known of these alone.
-    fn keep(&self, known: impl Fn(&KeyDigest) -> bool) {
-        self.table()
-            .retain(|key, patient| patient.busy || known(key));
-    }
 }
 
 impl Watch {
@@ -131,7 +135,7 @@ impl Watch {
 
     /// Looks at a connection, unless somebody does: they will look again.
     fn look(&self, key: KeyDigest) {
-        if self.lives.get(key).is_some() && self.mending.begin(key) {
+        if self.lives.get(key).is_some() && self.mending.begin(key, Instant::now()) {
             let watch = self.clone();
             self.tasks.spawn(async move {
                 while let Some(pause) = watch.mending.next(key, Instant::now()) {
@@ -167,14 +171,22 @@ impl Watch {
                 let what = what.join("; ");
                 tracing::warn!(id = live.id, what, "changed by somebody else: put right");
             }
-            // Its own event says what becomes of the connection.
-            Ok(Adopted::Gone(netns)) => tracing::debug!(id = live.id, ?netns, "namespace is gone"),
-            Err(error) => {
-                tracing::warn!(id = live.id, %error, "changed by somebody else: cannot be put right");
-                if self.kernel.stands(&live.plan).await == Some(false) {
-                    self.down(&live);
+            Ok(Adopted::Gone(netns)) => {
+                // The near side's own event closes the connection.
+                if live.near.is_none_or(|near| !netns.contains(&near)) {
+                    self.down_if_broken(&live).await;
                 }
             }
+            Err(error) => {
+                tracing::warn!(id = live.id, %error, "changed by somebody else: cannot be put right");
+                self.down_if_broken(&live).await;
+            }
+        }
+    }
+
+    async fn down_if_broken(&self, live: &Live) {
+        if self.kernel.stands(&live.plan).await == Some(false) {
+            self.down(live);
         }
     }
 
@@ -183,7 +195,6 @@ impl Watch {
         let lives = self.lives.all();
         let keys = |live: &Live| live.plan.links().next().map(|(id, _)| id.key);
         let keys: BTreeSet<KeyDigest> = lives.iter().filter_map(keys).collect();
-        self.mending.keep(|key| keys.contains(key));
         keys.into_iter().for_each(|key| self.look(key));
     }
 

@@ -339,7 +339,6 @@ impl Seen {
             Some(before) if before.running && !running && ours => {
                 Some(Event::LinkDown { nsid, index, alias })
             }
-            None if !ours => None,
             _ => Some(Event::LinkChanged { nsid, index, look }),
         }
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 mod model;
+mod repair;
 mod roles;
 mod two;
 mod world;

@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::model::{Model, node};
 
+/// The model carries no packets.
+const NO_METER: Duration = Duration::from_secs(86_400);
+
 pub(crate) const SERVICE: &str = "svc";
 
 /// One node: its manager, its forwarder, its kernel.
@@ -143,6 +146,7 @@ impl World {
             underlay_mtu: 1500,
             require_encryption: false,
         };
+        let events = kernel.listen();
         let parts = Parts {
             secret: secret(&name),
             tokens: keys.clone(),
@@ -154,6 +158,7 @@ impl World {
             tasks: self.tasks.clone(),
         };
         let roles = Forwarder::new(&config, &parts);
+        roles.attend(&config, &parts, events, NO_METER);
         self.wire
             .attach(url, spiffe(own), roles.chain.clone(), Some(table));
         roles
