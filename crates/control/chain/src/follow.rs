@@ -13,11 +13,14 @@ use nsm_api::connection::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Backoff, Error, Events, Hop, Target, Tasks, Transport};
+use crate::{Backoff, Directory, Error, Events, Hop, Target, Tasks, Transport};
 
 /// How long a hop that is no endpoint may be away before its connections are asked for again: a
 /// restart of a manager or a forwarder takes less, and their packets flow meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same of an endpoint: nobody but whoever asks for its connections again can tell whether its
+/// process alone is away, and packets flow, or all of it.
+const ENDPOINT_PATIENCE: Duration = Duration::from_millis(200);
 /// The first and the longest wait between two attempts to reach a hop that went away.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How long one attempt may take.
@@ -30,7 +33,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What became of a connection further on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Its far end is gone: another endpoint must be chosen.
+    /// Its data path is known to be broken: another one is needed. That a control connection is
+    /// lost is no such knowledge.
     Down,
     /// It must be asked for again, as it is.
     Refresh,
@@ -54,6 +58,7 @@ struct Inner {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
     sink: Arc<dyn Sink>,
+    directory: Option<Arc<dyn Directory>>,
     state: Mutex<Followed>,
 }
 
@@ -67,8 +72,8 @@ struct Followed {
 
 struct Stream {
     target: Target,
-    /// The peer is an endpoint: when it is gone, so are its connections.
-    last: bool,
+    /// The peer is the endpoint with this name.
+    endpoint: Option<String>,
     ids: Mutex<BTreeSet<String>>,
     emptied: Notify,
 }
@@ -101,12 +106,34 @@ impl Follower {
             transport,
             tasks,
             sink,
+            directory: None,
             state: Mutex::default(),
         }))
     }
 
-    /// From now on tells what the peer says of this connection. `last`: the peer is its endpoint.
-    pub fn follow(&self, id: &str, target: Target, hop: Arc<dyn Hop>, last: bool) {
+    /// The same for a hop that has endpoints next to it: one that was restarted listens on another
+    /// socket, and is found there.
+    #[must_use]
+    pub fn finding(
+        name: impl Into<String>,
+        transport: Arc<dyn Transport>,
+        tasks: Tasks,
+        sink: Arc<dyn Sink>,
+        directory: Arc<dyn Directory>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            name: name.into(),
+            transport,
+            tasks,
+            sink,
+            directory: Some(directory),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// From now on tells what the peer says of this connection; `endpoint` is the peer's name where
+    /// it is the connection's endpoint.
+    pub fn follow(&self, id: &str, target: Target, hop: Arc<dyn Hop>, endpoint: Option<&str>) {
         let key = format!("{target} {}", hop.peer());
         let mut state = self.0.state();
         if let Some(before) = state
@@ -123,7 +150,7 @@ impl Follower {
         let ids = Mutex::new(BTreeSet::from([id.to_owned()]));
         let stream = Arc::new(Stream {
             target,
-            last,
+            endpoint: endpoint.map(str::to_owned),
             ids,
             emptied: Notify::new(),
         });
@@ -168,25 +195,19 @@ impl Inner {
     async fn run(&self, key: String, stream: Arc<Stream>, hop: Arc<dyn Hop>) {
         tokio::select! {
             biased;
-            () = self.follow_all(&key, &stream, hop) => {}
+            () = self.follow_all(&stream, hop) => {}
             () = self.idle(&key, &stream) => {}
         }
     }
 
-    /// Follows one peer for ever, or until it is an endpoint that is gone.
-    async fn follow_all(&self, key: &str, stream: &Stream, mut hop: Arc<dyn Hop>) {
+    /// Follows one peer for ever.
+    async fn follow_all(&self, stream: &Stream, mut hop: Arc<dyn Hop>) {
         let mut resumed = false;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let began = Instant::now();
             self.follow_one(stream, hop.as_ref(), resumed).await;
-            let Some(again) = self.reconnect(stream).await else {
-                // Whoever follows from now on gets a new stream.
-                self.state().streams.remove(key);
-                self.tell_all(stream, Change::Down);
-                return;
-            };
-            hop = again;
+            hop = self.reconnect(stream).await;
             resumed = true;
             // A peer that is there and ends every stream must not be asked in a hot loop.
             if began.elapsed() < RETRY.1 {
@@ -314,30 +335,44 @@ impl Inner {
         }
     }
 
-    /// The peer again, or `None` where it is an endpoint that is gone.
-    async fn reconnect(&self, stream: &Stream) -> Option<Arc<dyn Hop>> {
+    /// The peer again, however long it is away. Whoever asks for its connections then is told once.
+    async fn reconnect(&self, stream: &Stream) -> Arc<dyn Hop> {
+        let patience = match stream.endpoint {
+            Some(_) => ENDPOINT_PATIENCE,
+            None => PATIENCE,
+        };
         let lost = Instant::now();
         let mut told = false;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let attempt: Result<_, Error> = self
-                .transport
-                .connect(&stream.target, Instant::now() + DIAL)
-                .await;
-            match attempt {
-                Ok(hop) => return Some(hop),
+            match self.reach(stream, Instant::now() + DIAL).await {
+                Ok(hop) => return hop,
                 Err(error) => {
                     tracing::debug!(hop = %stream.target, %error, "the next hop is away");
-                    if stream.last {
-                        return None;
-                    }
                 }
             }
-            if !told && lost.elapsed() >= PATIENCE {
+            if !told && lost.elapsed() >= patience {
                 told = true;
                 self.tell_all(stream, Change::Refresh);
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
+    }
+
+    /// Where it was, or where it is registered by now.
+    async fn reach(&self, stream: &Stream, deadline: Instant) -> Result<Arc<dyn Hop>, Error> {
+        let error = match self.transport.connect(&stream.target, deadline).await {
+            Ok(hop) => return Ok(hop),
+            Err(error) => error,
+        };
+        let (Some(directory), Some(name)) = (&self.directory, &stream.endpoint) else {
+            return Err(error);
+        };
+        let endpoint = directory.endpoint(name, deadline).await?;
+        let target = directory.target(&endpoint, deadline).await?;
+        if target.to_string() == stream.target.to_string() {
+            return Err(error);
+        }
+        self.transport.connect(&target, deadline).await
     }
 }

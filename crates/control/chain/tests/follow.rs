@@ -21,7 +21,7 @@ use nsm_chain::{
     follow::{Change, Follower, Sink},
 };
 use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
-use nsm_test_support::{Clock, Keys, Pipe, Watched, Wire, spiffe};
+use nsm_test_support::{Book, Clock, Keys, Pipe, Watched, Wire, endpoint, spiffe};
 use tokio::time::{Instant, sleep};
 
 const URL: &str = "tcp://10.0.0.9:5001";
@@ -108,7 +108,8 @@ impl World {
                 .connect(&target(), Instant::now())
                 .await
                 .unwrap();
-            self.follower.follow(id, target(), hop, last);
+            self.follower
+                .follow(id, target(), hop, last.then_some("far"));
         }
         ms(5).await;
         self.told.take();
@@ -143,27 +144,58 @@ fn down(mut connection: Connection) -> Connection {
     connection
 }
 
+/// Its packets may flow: its connections are asked for as they are, by whoever can tell.
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_is_lost_takes_its_connections_down_at_once() {
+async fn an_endpoint_that_is_lost_is_waited_for() {
     let world = World::new();
     world.follow(&["a", "b"], true).await;
     world.wire.cut(URL);
-    ms(1).await;
-    let told = world.told.take();
-    assert_eq!(
-        told.iter()
-            .map(|(_, id, change)| (id.as_str(), *change))
-            .collect::<Vec<_>>(),
-        [("a", Change::Down), ("b", Change::Down)]
-    );
-    // Nobody is asked for it any more, and another stream is begun for the next one.
-    ms(10_000).await;
-    assert_eq!(world.told.take(), []);
+    ms(190).await;
+    assert_eq!(world.told.changes(), [], "its restart takes less");
+    let refresh = ["a", "b"].map(|id| (id.to_owned(), Change::Refresh));
+    ms(3_600_000).await;
+    assert_eq!(world.told.changes(), refresh, "once");
+    // Back, knowing one of them.
+    world.table.delete("far-b");
     world.wire.mend(URL);
-    world.follow(&["a"], true).await;
+    ms(2_000).await;
+    assert_eq!(world.told.changes(), refresh[1..]);
     world.table.delete("far-a");
     ms(1).await;
     assert_eq!(world.told.changes(), [("a".to_owned(), Change::Down)]);
+}
+
+/// A socket is another one after a restart: the registration tells where.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_is_followed_to_where_it_is_registered_now() {
+    const ELSEWHERE: &str = "tcp://10.0.0.9:5002";
+    let mut world = World::new();
+    let book = Arc::new(Book::default());
+    world.follower = Follower::finding(
+        "own",
+        world.transport.clone(),
+        Tasks::new(),
+        world.told.clone(),
+        book.clone(),
+    );
+    book.add(endpoint("far", "svc", URL, &[]));
+    world.follow(&["a"], true).await;
+    world.wire.cut(URL);
+    ms(1_000).await;
+    assert_eq!(world.told.changes().len(), 1);
+    let restarted = Arc::new(Watched::default());
+    let list = Chain::new(Vec::new());
+    world
+        .wire
+        .attach(ELSEWHERE, spiffe("far"), list, Some(restarted.clone()));
+    book.add(endpoint("far", "svc", ELSEWHERE, &[]));
+    ms(1_100).await;
+    assert_eq!(
+        world.told.changes(),
+        [("a".to_owned(), Change::Refresh)],
+        "it knows nothing of its connections"
+    );
+    assert_eq!(restarted.watchers(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,7 +355,7 @@ async fn a_peer_that_ends_every_stream_is_not_asked_in_a_hot_loop() {
         AtomicUsize::new(0),
     ));
     let follower = Follower::new("own", Arc::new(curt.clone()), Tasks::new(), told);
-    follower.follow("a", target(), Arc::new(curt.clone()), false);
+    follower.follow("a", target(), Arc::new(curt.clone()), None);
     ms(10_000).await;
     let asked = curt.0.load(Ordering::SeqCst);
     assert!((5..60).contains(&asked), "asked {asked} times in 10 s");

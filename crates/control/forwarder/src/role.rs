@@ -106,7 +106,6 @@ impl Forwarder {
             lives,
             table: table.clone(),
             tasks: tasks.clone(),
-            mending: Arc::default(),
         };
         tasks.spawn(watch.run(gone));
         tasks.spawn(watch::meter(
@@ -136,11 +135,12 @@ fn list(
         table,
         tasks,
     } = parts.clone();
-    let follower = Follower::new(
+    let follower = Follower::finding(
         &config.name,
         transport.clone(),
         tasks.clone(),
         Arc::new(Relay(table.clone())),
+        directory.clone(),
     );
     let policy = Policy {
         tunnel_ip: config.tunnel_ip,

@@ -66,6 +66,7 @@ impl Client {
             roles,
             namespace,
             table,
+            liveness,
             tasks,
         } = parts.clone();
         let chain = Chain::new(vec![
@@ -87,6 +88,7 @@ impl Client {
                 table,
                 tasks.clone(),
                 patience,
+                liveness,
             )),
             // Where we run.
             Box::new(ClientInfo::new(info)),

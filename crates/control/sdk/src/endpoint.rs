@@ -148,6 +148,7 @@ fn passing(
         roles,
         namespace,
         table,
+        liveness,
         tasks,
         ..
     } = parts.clone();
@@ -161,6 +162,7 @@ fn passing(
             table,
             tasks.clone(),
             HEAL_PATIENCE,
+            liveness,
         )),
         // On with our own labels.
         Box::new(Passthrough::new(namespace, labels, joiner)),

@@ -11,11 +11,14 @@ mod client;
 pub mod elements;
 mod endpoint;
 mod handover;
+mod healer;
+mod liveness;
 mod registration;
 
 pub use bridges::Bridges;
 pub use client::{Client, Order, Session};
 pub use endpoint::{Endpoint, Kind};
+pub use liveness::{Blind, Flow, Liveness};
 pub use registration::{Offer, Registration};
 
 use std::{os::fd::OwnedFd, sync::Arc};
@@ -52,6 +55,8 @@ pub struct Parts {
     pub namespace: Namespace,
     /// What watchers see.
     pub table: Arc<dyn Table>,
+    /// Asks the data paths of our connections.
+    pub liveness: Arc<dyn Liveness>,
     /// Owns what runs in the background.
     pub tasks: Tasks,
 }

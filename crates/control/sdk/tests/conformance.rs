@@ -18,7 +18,7 @@ use nsm_model::{
     url::EndpointUrl,
 };
 use nsm_sdk::{
-    Client, Endpoint, Kind, Namespace, Parts,
+    Blind, Client, Endpoint, Kind, Namespace, Parts,
     elements::{
         DnsContext, Heal, Ipam, Joined, Joiner, Mechanisms, Passthrough, Prefixes, Refresh, SendFd,
         ToManager,
@@ -121,6 +121,7 @@ impl World {
             roles: roles(),
             namespace: inside(),
             table: Arc::new(Watched::default()),
+            liveness: Arc::new(Blind),
             tasks: self.tasks.clone(),
         }
     }
@@ -188,7 +189,8 @@ async fn elements_of_clients_conform() {
                 Arc::new(Watched::default()),
                 w.wire.transport(w.keys.clone()),
             );
-            let heal = Heal::new("own", transport, table, w.tasks.clone(), LIFE);
+            let blind = Arc::new(Blind);
+            let heal = Heal::new("own", transport, table, w.tasks.clone(), LIFE, blind);
             vec![w.begin(), Box::new(heal)]
         },
         |one| one.connection.get_or_insert_default().state = State::UP.into(),

@@ -7,7 +7,7 @@ use clap::Args;
 use nsm_chain::Target;
 use nsm_confine::Profile;
 use nsm_model::{mechanism::Kernel, nsurl::NsUrl};
-use nsm_sdk::{Client, Order, Parts, Session};
+use nsm_sdk::{Blind, Client, Order, Parts, Session};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -99,6 +99,7 @@ async fn prepare(role: &str, settings: &Settings) -> anyhow::Result<Prepared> {
         roles: station.roles.clone(),
         namespace,
         table: station.table(),
+        liveness: Arc::new(Blind),
         tasks: station.tasks.clone(),
     };
     let client = Client::new(&parts, settings.place.labels(), settings.request_timeout);

@@ -17,7 +17,7 @@ use nsm_model::{
 };
 use nsm_policy::roles::Role;
 use nsm_rpc::Listener;
-use nsm_sdk::{Bridges, Endpoint, Kind, Parts, elements::Prefixes};
+use nsm_sdk::{Blind, Bridges, Endpoint, Kind, Parts, elements::Prefixes};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -184,6 +184,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         roles: station.roles.clone(),
         namespace: own_namespace()?,
         table: station.table(),
+        // Its interfaces have no addresses to ask.
+        liveness: Arc::new(Blind),
         tasks: station.tasks.clone(),
     };
     let kind = kind(&settings, rules.as_ref(), &station, own_labels.clone())?;

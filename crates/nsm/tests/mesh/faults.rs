@@ -21,7 +21,6 @@ pub(crate) const GROUP: Group = Group {
     },
     rows: &[
         ("the endpoint's pod is killed", endpoint_killed),
-        ("the endpoint's process is killed", endpoint_process_killed),
         ("the client's pod is killed", client_killed),
         ("the client's process is killed", client_process_killed),
         ("the client's interface is removed", interface_removed),
@@ -132,12 +131,6 @@ fn client_addresses(client: &nsm_lab::mesh::Workload) -> String {
 
 fn endpoint_killed(world: &World) {
     killed(world, "f-pod", |endpoint| endpoint.pod.kill());
-}
-
-fn endpoint_process_killed(world: &World) {
-    killed(world, "f-process", |endpoint| {
-        endpoint.process.signal(9).unwrap()
-    });
 }
 
 fn client_killed(world: &World) {

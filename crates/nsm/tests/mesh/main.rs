@@ -13,6 +13,7 @@
 mod common;
 mod confined;
 mod faults;
+mod heals;
 mod orders;
 mod restarts;
 mod roles;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         &restarts::GROUP,
         &confined::GROUP,
         &faults::GROUP,
+        &heals::GROUP,
         &trust::GROUP,
         &roles::GROUP,
         &tunnels::GROUP,

@@ -78,7 +78,8 @@ impl Monitor {
             return;
         };
         let last = connection.path.path_segments.len() == connection.path.index as usize + 2;
-        follower.follow(id, target, hop, last);
+        let endpoint = last.then_some(connection.network_service_endpoint_name.as_str());
+        follower.follow(id, target, hop, endpoint);
     }
 }
 

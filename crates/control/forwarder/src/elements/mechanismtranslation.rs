@@ -39,12 +39,12 @@ pub struct Policy {
     pub require_encryption: bool,
 }
 
-/// The mechanism that was agreed with the next hop, and which hop that was.
+/// The mechanism that was agreed with the next hop: with which hop, or endpoint of this node.
 #[derive(Debug, Clone)]
 pub struct Far {
     /// The mechanism.
     pub mechanism: Mechanism,
-    target: String,
+    place: String,
 }
 
 impl std::fmt::Display for Far {
@@ -197,7 +197,12 @@ impl Element<Connections> for MechanismTranslation {
         let connection = request.connection.get_or_insert_default();
         request.mechanism_preferences = self.offer(connection, target.is_local())?;
         let first = call.store.get::<Downstream>().is_none();
-        let agreed = call.store.get::<Far>().filter(|far| far.target == hop);
+        // An endpoint that was restarted has another socket, and its interfaces are as they were.
+        let place = match target.is_local() {
+            true => connection.network_service_endpoint_name.clone(),
+            false => hop.clone(),
+        };
+        let agreed = call.store.get::<Far>().filter(|far| far.place == place);
         connection.mechanism = match agreed {
             Some(far) => MessageField::some(far.mechanism),
             None => MessageField::none(),
@@ -213,10 +218,7 @@ impl Element<Connections> for MechanismTranslation {
             }
             return Err(Error::new(Code::FailedPrecondition, message));
         };
-        let far = Far {
-            mechanism,
-            target: hop,
-        };
+        let far = Far { mechanism, place };
         call.scratch.put(far.clone());
         call.store.put(far);
         Ok(answer)

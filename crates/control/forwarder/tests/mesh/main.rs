@@ -2,8 +2,8 @@
 //! that is a table and a kernel that is another.
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+mod heals;
 mod model;
-mod repair;
 mod roles;
 mod two;
 mod world;
@@ -271,27 +271,6 @@ async fn what_is_down_moves_and_the_failed_one_is_put_last() {
     session.close().await.unwrap();
     settle().await;
     assert_eq!(left(&[&node], &served.iter().collect::<Vec<_>>()), [""; 0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_endpoint_that_dies_is_replaced() {
-    let world = World::new();
-    let node = world.node(1);
-    let (a, b) = (
-        world.endpoint("nse-a", &node, &[]),
-        world.endpoint("nse-b", &node, &[]),
-    );
-    let session = connect(&world.client("nsc", &node), "nsc-0").await;
-    let (used, other) = if serving(&node) == ["nse-a"] {
-        (&a, "nse-b")
-    } else {
-        (&b, "nse-a")
-    };
-    settle().await;
-    world.wire.cut(&used.url);
-    settle().await;
-    assert_eq!(serving(&node), [other]);
-    session.close().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

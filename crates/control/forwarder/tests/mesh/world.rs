@@ -1,13 +1,19 @@
 //! A mesh of real lists over a wire in memory.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use nsm_api::connection::{Connection, Mechanism};
 use nsm_chain::{Call, Target, Tasks, Tokens as _, elements::Table as _};
 use nsm_forwarder::{Config, Forwarder, Kernel, Parts};
 use nsm_manager::Seams;
 use nsm_model::{ids::Secret, ipam::PointToPoint, mechanism, url::EndpointUrl};
-use nsm_sdk::{Client, Endpoint, Kind, Namespace, Order, Session, elements::Prefixes};
+use nsm_sdk::{
+    Client, Endpoint, Flow, Kind, Liveness, Namespace, Order, Session, elements::Prefixes,
+};
 use nsm_test_support::{
     Book, Clock, Keys, LIFE, Pipe, Watched, Wire, caller, endpoint, namespace, order, roles,
     service, spiffe,
@@ -16,10 +22,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::model::{Model, node};
 
-/// The model carries no packets.
-const NO_METER: Duration = Duration::from_secs(86_400);
-
 pub(crate) const SERVICE: &str = "svc";
+/// How often clients look at their packets.
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
 /// One node: its manager, its forwarder, its kernel.
 pub(crate) struct Node {
@@ -45,6 +50,33 @@ pub(crate) struct World {
     pub(crate) wire: Wire,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
+    pub(crate) packets: Arc<Packets>,
+}
+
+/// What the data paths of all clients are said to be.
+pub(crate) struct Packets(Mutex<Flow>);
+
+impl Packets {
+    pub(crate) fn are(&self, flow: Flow) {
+        *self.0.lock().unwrap() = flow;
+    }
+}
+
+#[async_trait]
+impl Liveness for Packets {
+    fn every(&self) -> Option<Duration> {
+        Some(LOOK)
+    }
+
+    async fn look(&self, _: &Connection) -> Flow {
+        *self.0.lock().unwrap()
+    }
+
+    async fn ask(&self, _: &Connection) -> Flow {
+        *self.0.lock().unwrap()
+    }
+
+    fn forget(&self, _: &str) {}
 }
 
 fn secret(name: &str) -> Secret {
@@ -70,6 +102,7 @@ impl World {
             wire: Wire::default(),
             clock: Clock::default(),
             tasks: Tasks::new(),
+            packets: Arc::new(Packets(Mutex::new(Flow::Flows))),
         }
     }
 
@@ -146,7 +179,6 @@ impl World {
             underlay_mtu: 1500,
             require_encryption: false,
         };
-        let events = kernel.listen();
         let parts = Parts {
             secret: secret(&name),
             tokens: keys.clone(),
@@ -158,7 +190,6 @@ impl World {
             tasks: self.tasks.clone(),
         };
         let roles = Forwarder::new(&config, &parts);
-        roles.attend(&config, &parts, events, NO_METER);
         self.wire
             .attach(url, spiffe(own), roles.chain.clone(), Some(table));
         roles
@@ -176,6 +207,7 @@ impl World {
             roles: roles(),
             namespace: Namespace { inode, descriptor },
             table: table.clone(),
+            liveness: self.packets.clone(),
             tasks: self.tasks.clone(),
         };
         (parts, table)
@@ -183,8 +215,20 @@ impl World {
 
     /// An endpoint on a node, known to that node's forwarder, and to `others` through its manager.
     pub(crate) fn endpoint(&self, name: &str, on: &Node, others: &[&Node]) -> Served {
-        let url = format!("unix:///run/{name}");
+        for other in others {
+            other.book.add(endpoint(name, SERVICE, &on.manager, &[]));
+        }
+        self.process(name, name, on)
+    }
+
+    /// A process of that endpoint, which calls its socket and its ids after `own`.
+    pub(crate) fn process(&self, name: &str, own: &str, on: &Node) -> Served {
+        let url = format!("unix:///run/{own}");
         let (parts, table) = self.parts(name, &on.manager, "/dev/zero");
+        let parts = nsm_sdk::Parts {
+            secret: secret(own),
+            ..parts
+        };
         let prefixes =
             Prefixes::new(PointToPoint::new(&[vec!["10.0.0.0/24".parse().unwrap()]]).unwrap());
         let kind = Kind::Terminal {
@@ -197,9 +241,6 @@ impl World {
         self.wire
             .attach(&url, spiffe(name), list, Some(table.clone()));
         on.book.add(endpoint(name, SERVICE, &url, &[]));
-        for other in others {
-            other.book.add(endpoint(name, SERVICE, &on.manager, &[]));
-        }
         Served {
             url,
             prefixes,

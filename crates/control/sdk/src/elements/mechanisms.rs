@@ -1,7 +1,9 @@
 //! `mechanisms`: an endpoint's own side: an interface in its namespace.
 //!
 //! *What it does*: sdk `pkg/networkservice/common/mechanisms` with `kernel`: of the caller's
-//! preferences KERNEL is taken, and the answer says which namespace and which interface.
+//! preferences KERNEL is taken, and the answer says which namespace and which interface. One that
+//! was agreed before keeps its name: this process may have been restarted with its interfaces in
+//! place.
 //! *Where it stands*: after `ipam`; the last but for what passes a connection on.
 //! *On Close*: nothing.
 
@@ -28,6 +30,13 @@ impl Mechanisms {
     #[must_use]
     pub fn new(namespace: Namespace, bare: bool) -> Self {
         Self { namespace, bare }
+    }
+
+    /// The name of the interface that is in our namespace for this connection already.
+    fn agreed(&self, request: &NetworkServiceRequest) -> Option<IfName> {
+        let agreed = Kernel::parse(request.connection.mechanism.as_option()?).ok()?;
+        let ours = agreed.netns == Some(self.namespace.inode) && !self.bare;
+        agreed.name.filter(|_| ours)
     }
 
     fn accepts(request: &NetworkServiceRequest) -> Result<(), Error> {
@@ -72,11 +81,12 @@ impl Element<Connections> for Mechanisms {
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
         Self::accepts(&request)?;
-        let name = IfName::generate(
+        let generated = IfName::generate(
             &request.connection.network_service,
             &Own::of(call)?.digest(),
             0,
         );
+        let name = self.agreed(&request).unwrap_or(generated);
         let said = Kernel {
             netns: Some(self.namespace.inode),
             name: Some(name),

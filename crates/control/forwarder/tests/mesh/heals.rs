@@ -1,0 +1,203 @@
+//! What is healed, and what is left alone.
+
+use std::time::Duration;
+
+use nsm_sdk::Flow;
+use nsm_test_support::LIFE;
+use tokio::time::sleep;
+
+use crate::{
+    two::two,
+    world::{LOOK, Node, Served, World, connect, down, left, serving, settle},
+};
+
+/// A node with two endpoints.
+fn one_node() -> (World, Node, [Served; 2]) {
+    let world = World::new();
+    let node = world.node(1);
+    let endpoints = ["nse-a", "nse-b"].map(|name| world.endpoint(name, &node, &[]));
+    (world, node, endpoints)
+}
+
+/// The URL of the endpoint that serves, and the name of the other one.
+fn used<'a>(node: &Node, [a, b]: &'a [Served; 2]) -> (&'a str, &'static str) {
+    match serving(node)[0].as_str() {
+        "nse-a" => (&a.url, "nse-b"),
+        _ => (&b.url, "nse-a"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_dies_is_replaced() {
+    let (world, node, endpoints) = one_node();
+    let session = connect(&world.client("nsc", &node), "nsc-0").await;
+    let (url, other) = used(&node, &endpoints);
+    settle().await;
+    world.packets.are(Flow::Silent);
+    world.wire.cut(url);
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(serving(&node), [other]);
+    session.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_whose_process_alone_is_away_keeps_its_clients() {
+    for flow in [Flow::Flows, Flow::Unknown] {
+        let (world, node, endpoints) = one_node();
+        let session = connect(&world.client("nsc", &node), "nsc-0").await;
+        let (url, _) = used(&node, &endpoints);
+        let before = serving(&node);
+        settle().await;
+        world.packets.are(flow);
+        world.wire.cut(url);
+        sleep(LIFE / 4).await;
+        let _asked = world.wire.take_log();
+        sleep(Duration::from_secs(60)).await;
+        let asked = world.wire.take_log();
+        let requests = asked.iter().filter(|line| line.starts_with("request"));
+        assert!(requests.count() < 100, "nobody asks in a hot loop");
+        world.wire.mend(url);
+        sleep(Duration::from_secs(11)).await;
+        assert_eq!(serving(&node), before, "{flow:?}");
+        assert_eq!(node.kernel.counts(), (1, 0), "{flow:?}: packets flow");
+        session.close().await.unwrap();
+    }
+}
+
+/// Another socket, other ids, nothing remembered.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_restarted_learns_its_connections_from_them() {
+    let world = World::new();
+    let node = world.node(1);
+    let first = world.process("nse-a", "nse-a", &node);
+    let session = connect(&world.client("nsc", &node), "nsc-0").await;
+    settle().await;
+    world.wire.cut(&first.url);
+    sleep(Duration::from_secs(30)).await;
+    let second = world.process("nse-a", "nse-a-again", &node);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(second.prefixes.leases(), 1);
+    assert_eq!(node.kernel.counts(), (1, 0), "the same interfaces");
+    session.close().await.unwrap();
+    settle().await;
+    assert_eq!(left(&[&node], &[&second]), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_endpoint_that_dies_is_replaced_by_one_near_and_back() {
+    let (world, near, far, a) = two();
+    let b = world.endpoint("nse-near", &near, &[&far]);
+    let session = connect(&world.client("nsc", &near), "nsc-0").await;
+    for _ in 0..2 {
+        world.packets.are(Flow::Flows);
+        sleep(Duration::from_secs(11)).await;
+        let used = serving(&near);
+        let (url, other) = match used[0].as_str() {
+            "nse-far" => (&a.url, "nse-near"),
+            _ => (&b.url, "nse-far"),
+        };
+        world.packets.are(Flow::Silent);
+        world.wire.cut(url);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(serving(&near), [other]);
+        assert!(near.kernel.standing() > 0);
+        world.wire.mend(url);
+    }
+    session.close().await.unwrap();
+    sleep(LIFE).await;
+    assert_eq!(left(&[&near, &far], &[]), [""; 0]);
+}
+
+/// The URL of one of the hops, by the nodes.
+type Hop = fn(&Node, &Node) -> String;
+
+/// Which hop is away.
+const HOPS: &[(&str, Hop)] = &[
+    ("the near manager", |near, _| near.manager.clone()),
+    ("the near forwarder", |near, _| near.forwarder.clone()),
+    ("the far manager", |_, far| far.manager.clone()),
+    ("the far forwarder", |_, far| far.forwarder.clone()),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_hop_that_is_away_is_not_a_dead_endpoint() {
+    for flow in [Flow::Flows, Flow::Unknown] {
+        for (name, url) in HOPS {
+            let (world, near, far, _) = two();
+            let session = connect(&world.client("nsc", &near), "nsc-0").await;
+            world.endpoint("nse-near", &near, &[&far]);
+            let before = serving(&near);
+            settle().await;
+            world.packets.are(flow);
+            world.wire.cut(&url(&near, &far));
+            sleep(LIFE / 4).await;
+            world.wire.mend(&url(&near, &far));
+            sleep(Duration::from_secs(15)).await;
+            assert_eq!(serving(&near), before, "{name}, {flow:?}");
+            assert_eq!(near.kernel.counts(), (1, 0), "{name}, {flow:?}");
+            session.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn packets_that_stop_are_noticed_without_any_word() {
+    let (world, node, endpoints) = one_node();
+    let session = connect(&world.client("nsc", &node), "nsc-0").await;
+    let (_, other) = used(&node, &endpoints);
+    settle().await;
+    world.packets.are(Flow::Silent);
+    sleep(LOOK).await;
+    world.packets.are(Flow::Flows);
+    settle().await;
+    assert_eq!(serving(&node), [other]);
+    session.close().await.unwrap();
+}
+
+/// What is said while a heal runs is looked into when it ends.
+#[tokio::test(start_paused = true)]
+async fn a_fault_told_in_the_instant_a_heal_ends_is_found() {
+    let (world, node, endpoints) = one_node();
+    let session = connect(&world.client("nsc", &node), "nsc-0").await;
+    let (_, other) = used(&node, &endpoints);
+    settle().await;
+    let before = serving(&node);
+    world.packets.are(Flow::Silent);
+    down(&node);
+    // The heal is on its way.
+    tokio::task::yield_now().await;
+    while serving(&node) != [other] {
+        tokio::task::yield_now().await;
+    }
+    down(&node);
+    let again = async {
+        while serving(&node) != before {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(30), again)
+        .await
+        .expect("healed again");
+    world.packets.are(Flow::Flows);
+    settle().await;
+    session.close().await.unwrap();
+}
+
+/// A fault that nothing mends is not healed in a hot loop.
+#[tokio::test(start_paused = true)]
+async fn heals_that_do_not_help_grow_rare() {
+    let (world, node, _) = one_node();
+    let session = connect(&world.client("nsc", &node), "nsc-0").await;
+    settle().await;
+    world.packets.are(Flow::Silent);
+    let _before = world.wire.take_log();
+    for _ in 0..6_000 {
+        down(&node);
+        sleep(Duration::from_millis(10)).await;
+    }
+    let log = world.wire.take_log();
+    let requests = log.iter().filter(|line| line.ends_with(&node.manager));
+    let requests = requests.filter(|line| line.starts_with("request")).count();
+    assert!((10..100).contains(&requests), "{requests} in a minute");
+    session.close().await.unwrap();
+}

@@ -1,0 +1,114 @@
+//! What is healed and what is left alone, by the packets.
+
+use std::{net::SocketAddr, time::Duration};
+
+use nsm_lab::{
+    Cell, Process,
+    measure::UdpFlow,
+    mesh::{MeshConfig, Workload},
+    serve,
+};
+
+use crate::{
+    Group,
+    census::links,
+    world::{CONNECTED, PATIENCE, READY, Shape, World, addresses, count, end, last, until},
+};
+
+/// See the module.
+pub(crate) const GROUP: Group = Group {
+    name: "heals",
+    mesh: || Shape {
+        nodes: &["node-1", "node-2"],
+        config: MeshConfig::default(),
+    },
+    rows: &[("the endpoint's process alone is killed", process_killed)],
+};
+
+const ECHO: u16 = 7;
+
+/// A client on the first node, two endpoints of which one serves it, and packets.
+struct Stage {
+    service: String,
+    used: Workload,
+    other: Workload,
+    client: Workload,
+    flow: UdpFlow,
+    _server: Process,
+}
+
+fn stage(world: &World, service: &str, at: [usize; 2]) -> Stage {
+    let names = [1, 2].map(|n| format!("{service}-{n}"));
+    let [a, b] = [0, 1].map(|n| world.endpoint(at[n], &names[n], service, &[]));
+    let url = format!("kernel://{service}/nsm-1");
+    let client = world.client(0, &format!("{service}-nsc"), &url, &[]);
+    let serving = last(&client.log, CONNECTED)["endpoint"].to_string();
+    let (used, other) = if serving.contains(&names[0]) {
+        (a, b)
+    } else {
+        (b, a)
+    };
+    let server = serve::start(used.pod.cell(), &[], &[ECHO]).unwrap();
+    let peer = addresses(&client).1[0].parse().unwrap();
+    let flow = UdpFlow::start(client.pod.cell(), SocketAddr::new(peer, ECHO), 200).unwrap();
+    assert!(flow.wait_answer(flow.now(), PATIENCE), "packets pass");
+    Stage {
+        service: service.to_owned(),
+        used,
+        other,
+        client,
+        flow,
+        _server: server,
+    }
+}
+
+/// The number and the name of every interface of ours in a cell.
+fn interfaces(cell: &Cell) -> Vec<String> {
+    let shown = crate::world::ip(cell, "-o link show");
+    let ours = shown.lines().filter(|line| line.contains("nsm"));
+    ours.map(|line| line.split('@').next().unwrap_or(line).to_owned())
+        .collect()
+}
+
+/// Its packets flow: nobody moves, and nobody else gets its addresses when it is back.
+fn process_killed(world: &World) {
+    for (place, at) in [("near", 0), ("far", 1)] {
+        let stage = stage(world, &format!("h-process-{place}"), [at, at]);
+        let before = interfaces(stage.client.pod.cell());
+        let began = stage.flow.now();
+        stage.used.process.signal(9).unwrap();
+        std::thread::sleep(Duration::from_secs(4));
+        let pod = stage.used.pod.clone();
+        let again = World::program("endpoint", &[("NSM_SERVICE_NAMES", &stage.service)])
+            .env("NSM_LISTEN_ON", "unix:///run/nse/nse.sock");
+        let again = world.mesh.run_in(pod, again, READY).unwrap();
+        until("asked for again", PATIENCE, || {
+            count(&stage.client.log, "healed") >= 1
+        });
+        let now = stage.flow.now();
+        assert!(stage.flow.wait_answer(now, PATIENCE));
+        let report = stage.flow.report(began, now);
+        let lost = report.lost.saturating_sub(report.receive_drops);
+        assert_eq!(lost, 0, "{place}: {report:?}");
+        assert_eq!(interfaces(stage.client.pod.cell()), before, "{place}");
+        assert!(
+            !last(&stage.client.log, "healed")["reselect"]
+                .as_bool()
+                .unwrap()
+        );
+        assert!(links(stage.other.pod.cell()).is_empty(), "nobody moved");
+        let Stage {
+            other,
+            client,
+            flow,
+            ..
+        } = stage;
+        drop(flow);
+        end(client);
+        until("closed", Duration::from_secs(3), || {
+            links(again.pod.cell()).is_empty()
+        });
+        end(again);
+        end(other);
+    }
+}
