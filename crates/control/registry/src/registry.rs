@@ -92,6 +92,8 @@ impl Registry {
             endpoints: Arc::new(View::new(queue)),
         };
         let tasks = Tasks::new();
+        // What began ends also if the rest cannot.
+        let end = tasks.guard();
         let until = clock
             .now()
             .checked_add(config.grace)
@@ -103,7 +105,6 @@ impl Registry {
             .await
             .map_err(failed)?;
         expiry::start::<Endpoints>(&store, &views.endpoints, &clock, &tasks);
-        let end = tasks.guard();
         Ok(Self(Arc::new(Inner {
             store,
             clock,
@@ -325,10 +326,13 @@ fn failed(error: StoreError) -> Error {
         StoreError::Closed
         | StoreError::Io { .. }
         | StoreError::Lagged
+        | StoreError::Away { .. }
+        | StoreError::NoLease
         | StoreError::Compacted { .. } => Code::Unavailable,
-        StoreError::Newer { .. } | StoreError::Corrupt { .. } | StoreError::InUse { .. } => {
-            Code::Internal
-        }
+        StoreError::Newer { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::InUse { .. }
+        | StoreError::Refused { .. } => Code::Internal,
     };
     Error::new(code, error.to_string())
 }

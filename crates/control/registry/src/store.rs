@@ -8,6 +8,8 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod kit;
 mod log;
 pub mod memory;
@@ -163,6 +165,29 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// No majority of the shared store's members answers, or none can be reached.
+    #[error(
+        "etcd at {members} does not answer ({cause}): are most of its members up, and do their addresses lead there?"
+    )]
+    Away {
+        /// Where its members are.
+        members: String,
+        /// What the last one said.
+        cause: String,
+    },
+    /// The shared store answers, and will not do it.
+    #[error(
+        "etcd at {members} refuses ({cause}): check its space, certificates, and the user's rights below the prefix"
+    )]
+    Refused {
+        /// Where its members are.
+        members: String,
+        /// What it said.
+        cause: String,
+    },
+    /// A lease of the shared store that is no longer there; the store gets another by itself.
+    #[error("a lease in etcd has ended before its time")]
+    NoLease,
     /// The disk, its permissions, its space.
     #[error("{path:?} cannot be {doing}: {cause}; check its folder, permissions and free space")]
     Io {

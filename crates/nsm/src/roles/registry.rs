@@ -1,16 +1,11 @@
 //! `nsm registry`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 use nsm_confine::Profile;
 use nsm_model::url::EndpointUrl;
-use nsm_registry::{
-    Config, Registry, SystemClock, chain,
-    serve::serve,
-    store::{Store, memory::MemoryStore, redb::RedbStore},
-};
+use nsm_registry::{chain, serve::serve};
 use nsm_rpc::Listener;
 use serde::Serialize;
 
@@ -20,6 +15,10 @@ use crate::{
     sockets::Sockets,
     station::{Common, Station, address, seconds, written_address},
 };
+
+mod backing;
+
+use backing::Backing;
 
 /// Settings of `nsm registry`.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -41,9 +40,9 @@ pub(crate) struct Settings {
         default_value = "tcp://:5002"
     )]
     listen_on: Vec<String>,
-    /// `memory`, or the file that records are kept in
-    #[arg(long, env = "NSM_STORE", default_value = "/var/lib/nsm/registry.redb")]
-    store: PathBuf,
+    #[command(flatten)]
+    #[serde(flatten)]
+    backing: Backing,
     /// The longest that an endpoint stays without being registered again
     #[arg(long, env = "NSM_EXPIRE_PERIOD", default_value = "1m", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
@@ -78,19 +77,11 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         &settings,
     )
     .await?;
-    let store: Arc<dyn Store> = if settings.store.as_os_str() == "memory" {
-        Arc::new(MemoryStore::default())
-    } else {
-        if let Some(folder) = settings.store.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("--store {}", settings.store.display()))?;
-        }
-        Arc::new(
-            RedbStore::open(&settings.store)
-                .with_context(|| format!("--store {}", settings.store.display()))?,
-        )
+    let registry = tokio::select! {
+        biased;
+        told = crate::shutdown::requested() => return told,
+        registry = settings.backing.open() => registry?,
     };
-    let registry = Registry::open(store, Arc::new(SystemClock), Config::default()).await?;
     let parts = chain::Parts {
         registry: registry.clone(),
         tokens: Arc::new(station.tokens.clone()),

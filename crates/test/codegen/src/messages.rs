@@ -12,7 +12,7 @@ struct Group {
     files: &'static [&'static str],
 }
 
-const GROUPS: [Group; 2] = [
+const GROUPS: [Group; 3] = [
     Group {
         folder: "crates/core/api/src/generated",
         files: &[
@@ -26,6 +26,10 @@ const GROUPS: [Group; 2] = [
     Group {
         folder: "crates/control/identity/src/generated",
         files: &["workload.proto", "authority.proto"],
+    },
+    Group {
+        folder: "crates/control/registry/src/store/etcd/generated",
+        files: &["etcd.proto"],
     },
 ];
 

@@ -21,8 +21,8 @@ const USAGE: &str =
 /// Names the file of expected skips; a skip that it does not list makes the run red.
 const EXPECTED_SKIPS: &str = "NSM_EXPECTED_SKIPS";
 
-/// Every test, of the program that ships: with policies in Rego.
-const EVERYTHING: &[&str] = &["--workspace", "--features", "nsm-policy/opa"];
+/// Every test, of the program that ships: with policies in Rego, and etcd.
+const EVERYTHING: &[&str] = &["--workspace", "--features", "nsm-policy/opa,nsm/etcd"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

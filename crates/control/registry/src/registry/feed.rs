@@ -115,10 +115,16 @@ fn write<R: Record>(change: Change) -> Option<Write<R>> {
 /// A stored record; one that cannot be read is left out and named in the log, since the others can.
 pub(super) fn decode<R: Record>(entry: &Entry) -> Option<Stored<R>> {
     match R::Item::decode_from_slice(&entry.value) {
-        Ok(item) => Some(Stored {
-            item: Arc::new(item),
-            revision: entry.revision,
-        }),
+        Ok(mut item) => {
+            // By our clock it may end later than by that of whoever wrote it.
+            if let Some(lease) = entry.lease {
+                R::extend(&mut item, lease);
+            }
+            Some(Stored {
+                item: Arc::new(item),
+                revision: entry.revision,
+            })
+        }
         Err(error) => {
             tracing::error!(key = %entry.key, %error, "a stored record cannot be read; register it again");
             None

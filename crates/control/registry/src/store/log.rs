@@ -47,6 +47,16 @@ struct Follower {
 // === impl Watch ===
 
 impl Watch {
+    /// A watch that somebody else feeds: its changes, and why they end.
+    #[cfg(feature = "etcd")]
+    pub(super) fn fed(live: mpsc::Receiver<Change>, end: Arc<OnceLock<StoreError>>) -> Self {
+        Self {
+            replay: VecDeque::new(),
+            live,
+            end,
+        }
+    }
+
     /// The next change.
     ///
     /// # Errors
