@@ -44,8 +44,8 @@ pub(crate) fn spawn(tracker: &TaskTracker, task: impl Future<Output = ()> + Send
     }
 }
 
-/// Any number, for waits and choices that must not be in step with others. Never for a key, an id or
-/// a token: it is none that nobody can guess.
+/// Any number, for waits and choices that must not be in step with others. Never for a key, an id
+/// or a token: it is none that nobody can guess.
 #[must_use]
 pub fn chance() -> u64 {
     let Some(state) = CHANCE.get() else {

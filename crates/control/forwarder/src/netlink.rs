@@ -209,12 +209,21 @@ fn hear(executor: &Executor, events: &std::sync::mpsc::Receiver<Event>, out: &mp
                 executor.forget(id);
                 Gone::Namespace(id)
             }
-            Event::LinkGone { alias, .. } | Event::LinkDown { alias, .. } => {
-                let Some(key) = alias_key(&alias) else {
+            Event::LinkGone { nsid, index, alias } | Event::LinkDown { nsid, index, alias } => {
+                let expected = executor.expected(nsid, index).map(|(key, _)| key);
+                let Some(key) = expected.or_else(|| alias_key(&alias)) else {
                     continue;
                 };
                 Gone::Link(key)
             }
+            Event::LinkChanged { nsid, index, look } => match executor.expected(nsid, index) {
+                Some((key, end)) if !look.is(&end) => Gone::Link(key),
+                _ => continue,
+            },
+            Event::Emptied { nsid, index } => match executor.expected(nsid, index) {
+                Some((key, _)) => Gone::Link(key),
+                None => continue,
+            },
             Event::Missed => {
                 tracing::warn!(
                     "the kernel told of more changes than could be read: looking at all"

@@ -106,6 +106,7 @@ impl Forwarder {
             lives,
             table: table.clone(),
             tasks: tasks.clone(),
+            mending: Arc::default(),
         };
         tasks.spawn(watch.run(gone));
         tasks.spawn(watch::meter(

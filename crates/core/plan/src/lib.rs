@@ -19,7 +19,7 @@ mod side;
 pub use diff::{Changes, diff, undo};
 pub use join::{JoinError, cross_connect};
 pub use link::{
-    ALIAS_PREFIX, End, GROUP, Link, REAP_GROUP, Tunnel, alias, alias_key, derived_index,
+    ALIAS_PREFIX, End, GROUP, Link, REAP_GROUP, Tunnel, alias, alias_key, derived_index, is_ours,
 };
 pub use netns::{Netns, NetnsId};
 pub use plan::{Entry, Plan};

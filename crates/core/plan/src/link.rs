@@ -131,6 +131,12 @@ pub fn alias_key(alias: &str) -> Option<KeyDigest> {
     KeyDigest::parse(key)
 }
 
+/// Whether an index can be one of ours: no kernel counts that far by itself.
+#[must_use]
+pub fn is_ours(index: u32) -> bool {
+    index >= INDEX_BASE
+}
+
 /// The index of a link's end, derived from the connection's key: the same after a restart, and
 /// never 0.
 #[must_use]

@@ -1,7 +1,7 @@
 //! What happens to links and namespaces, as the kernel tells it: one socket hears every namespace
 //! that has a number.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -11,17 +11,29 @@ use std::thread::{self, JoinHandle};
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nsm_plan::{ALIAS_PREFIX, GROUP};
+use nsm_plan::{ALIAS_PREFIX, End, GROUP, REAP_GROUP, is_ours};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::error::{KernelError, NetnsError};
 use crate::netns::Workers;
-use crate::{netlink, nsid, stats};
+use crate::stats::LinkState;
+use crate::{have, netlink, nsid};
 
 /// `linux/rtnetlink.h`.
 const RTNLGRP_LINK: u32 = 1;
 /// `linux/rtnetlink.h`.
 const RTNLGRP_NSID: u32 = 28;
+/// Addresses and routes of both families (`RTNLGRP_IPV4_IFADDR` and so on, `linux/rtnetlink.h`).
+const RTNLGRPS_CONTENTS: [u32; 4] = [5, 7, 9, 11];
+/// Messages that are read at all: links that change, and what is taken from them. A node with a
+/// whole routing table tells of thousands of routes.
+const READ: [u16; 5] = [
+    libc::RTM_NEWLINK,
+    libc::RTM_DELLINK,
+    libc::RTM_DELADDR,
+    libc::RTM_DELROUTE,
+    libc::RTM_DELNSID,
+];
 /// `linux/netlink.h`, for the control message as for the option.
 const NETLINK_LISTEN_ALL_NSID: libc::c_int = 8;
 /// Events that a reader may leave lying before it is told that it missed some.
@@ -63,8 +75,54 @@ pub enum Event {
         /// Its alias.
         alias: String,
     },
+    /// A link of ours is not what it was when it was last heard of, or is heard of for the first
+    /// time.
+    LinkChanged {
+        /// Its namespace's number; `None` for the node's own.
+        nsid: Option<i32>,
+        /// Its index.
+        index: u32,
+        /// What can be seen of it.
+        look: Look,
+    },
+    /// An address or a route was taken from an interface whose index is one of ours.
+    Emptied {
+        /// Its namespace's number; `None` for the node's own.
+        nsid: Option<i32>,
+        /// The interface's index.
+        index: u32,
+    },
     /// Events were lost, by the kernel or because the reader was slow: look again at everything.
     Missed,
+}
+
+/// What can be seen of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Its name.
+    pub name: String,
+    /// Its alias.
+    pub alias: String,
+    /// Its group.
+    pub group: u32,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Up and with a carrier.
+    pub running: bool,
+}
+
+impl Look {
+    /// Whether a plan's end should look like this.
+    #[must_use]
+    pub fn is(&self, end: &End) -> bool {
+        self.name == end.name.as_str()
+            && self.alias == end.alias
+            && self.group == GROUP
+            && self.mtu == end.mtu.get()
+            && self.up
+    }
 }
 
 /// The listening thread. Drop stops and joins it.
@@ -127,6 +185,9 @@ fn open() -> Result<netlink_sys::Socket, KernelError> {
         socket.set_listen_all_namespaces(true)?;
         socket.add_membership(RTNLGRP_LINK)?;
         socket.add_membership(RTNLGRP_NSID)?;
+        for group in RTNLGRPS_CONTENTS {
+            socket.add_membership(group)?;
+        }
         std::io::Result::Ok(socket)
     };
     open().map_err(|e| KernelError::io("listen on", "netlink socket", &e))
@@ -143,8 +204,8 @@ struct Ears {
 /// What has been heard of so far.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Links of ours last seen with a carrier; as many as there are links of ours.
-    running: BTreeSet<(Option<i32>, u32)>,
+    /// How links of ours looked last; as many as there are links of ours.
+    looks: BTreeMap<(Option<i32>, u32), Look>,
 }
 
 impl Ears {
@@ -213,7 +274,7 @@ impl Seen {
     /// What a datagram from the namespace with this number (`None`: the node's own) tells.
     pub(crate) fn events(&mut self, datagram: &[u8], from: Option<i32>) -> Vec<Event> {
         let mut events = Vec::new();
-        for message in netlink::parse(datagram) {
+        for message in netlink::parse_some(datagram, |kind| READ.contains(&kind)) {
             if let NetlinkPayload::InnerMessage(message) = message.payload {
                 events.extend(self.event(&message, from));
             }
@@ -226,32 +287,65 @@ impl Seen {
             // Other namespaces have numbers of their own for each other; those say nothing to us.
             RouteNetlinkMessage::DelNsId(_) if from.is_none() => {
                 let nsid = nsid::number(message)?;
-                self.running.retain(|(at, _)| *at != Some(nsid));
+                self.looks.retain(|(at, _), _| *at != Some(nsid));
                 Some(Event::NamespaceGone { nsid })
             }
-            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-                let state = stats::LinkState::read(link);
-                let at = (from, state.index);
-                if matches!(message, RouteNetlinkMessage::NewLink(_))
-                    && state.group == GROUP
-                    && state.running
-                {
-                    self.running.insert(at);
-                    return None;
-                }
-                let was_running = self.running.remove(&at);
-                if state.group != GROUP || !state.alias.starts_with(ALIAS_PREFIX) {
-                    return None;
-                }
+            RouteNetlinkMessage::NewLink(link) => self.changed(from, LinkState::read(link)),
+            RouteNetlinkMessage::DelLink(link) => {
+                let state = LinkState::read(link);
                 let (nsid, index, alias) = (from, state.index, state.alias);
-                match message {
-                    RouteNetlinkMessage::DelLink(_) => Some(Event::LinkGone { nsid, index, alias }),
-                    _ => was_running.then_some(Event::LinkDown { nsid, index, alias }),
-                }
+                self.looks.remove(&(nsid, index));
+                let ours = state.group != REAP_GROUP && alias.starts_with(ALIAS_PREFIX);
+                ours.then_some(Event::LinkGone { nsid, index, alias })
+            }
+            RouteNetlinkMessage::DelAddress(address) => emptied(from, address.header.index),
+            RouteNetlinkMessage::DelRoute(route) => {
+                have::route(route).and_then(|(index, ..)| emptied(from, index))
             }
             _ => None,
         }
     }
+
+    fn changed(&mut self, nsid: Option<i32>, state: LinkState) -> Option<Event> {
+        let LinkState {
+            index,
+            name,
+            alias,
+            group,
+            mtu,
+            up,
+            running,
+            ..
+        } = state;
+        let look = Look {
+            name,
+            alias,
+            group,
+            mtu,
+            up,
+            running,
+        };
+        let ours = look.alias.starts_with(ALIAS_PREFIX);
+        let before = if group == REAP_GROUP || !(ours || group == GROUP) {
+            self.looks.remove(&(nsid, index))
+        } else {
+            self.looks.insert((nsid, index), look.clone())
+        };
+        if group == REAP_GROUP || before.as_ref() == Some(&look) {
+            return None;
+        }
+        let alias = look.alias.clone();
+        match before {
+            Some(before) if before.running && !running && ours => {
+                Some(Event::LinkDown { nsid, index, alias })
+            }
+            _ => Some(Event::LinkChanged { nsid, index, look }),
+        }
+    }
+}
+
+fn emptied(nsid: Option<i32>, index: u32) -> Option<Event> {
+    is_ours(index).then_some(Event::Emptied { nsid, index })
 }
 
 /// One datagram and the number of the namespace it comes from.

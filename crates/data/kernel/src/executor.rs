@@ -1,20 +1,19 @@
 //! Carries plans out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use nsm_model::ifname::IfName;
-use nsm_plan::{Changes, Entry, KeyDigest, Netns, NetnsId, Plan, Resource, ResourceId};
+use nsm_plan::{Changes, End, KeyDigest, Netns, NetnsId, Plan};
 
-use crate::anchor::Anchors;
+use crate::Adopted;
 use crate::error::{ApplyError, NetnsError};
 use crate::handle::{NetnsHandle, NetnsRef};
+use crate::known::{Shared, namespaces};
 use crate::netns::{NetnsFd, Workers};
 use crate::nsid;
 use crate::reaper::Reaper;
 use crate::session::Session;
-use crate::stats::LinkState;
-use crate::{Adopted, birth};
 
 /// What an apply left behind in the kernel, beyond the plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,119 +22,6 @@ pub struct Applied {
     pub namespaces: Vec<NetnsRef>,
     /// Each interface's index, by place and name.
     pub indices: BTreeMap<(Netns, IfName), u32>,
-}
-
-/// A namespace with links of ours in it.
-#[derive(Debug)]
-pub(crate) struct Known {
-    place: NetnsRef,
-    /// The planned index and the kind of each end that is here.
-    links: BTreeMap<ResourceId, Vec<(u32, &'static str)>>,
-}
-
-impl Known {
-    pub(crate) fn holds(&self, state: &LinkState) -> bool {
-        let mut ends = self.links.values().flatten();
-        ends.any(|(planned, kind)| {
-            state.kind == *kind && birth::indices(*planned).any(|one| one == state.index)
-        })
-    }
-}
-
-/// What all workers see.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) reaper: Reaper,
-    pub(crate) anchors: Anchors,
-    known: Mutex<BTreeMap<NetnsId, Known>>,
-    /// Whoever makes links reads; whoever sweeps writes, so that no link is half-born meanwhile.
-    pub(crate) hands: RwLock<()>,
-}
-
-impl Shared {
-    /// Held while links are made.
-    pub(crate) fn hand(&self) -> RwLockReadGuard<'_, ()> {
-        self.hands.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Every connection with links here.
-    pub(crate) fn keys(&self) -> BTreeSet<KeyDigest> {
-        let known = self.known();
-        let links = known.values().flat_map(|known| known.links.keys());
-        links.map(|id| id.key).collect()
-    }
-
-    /// Whether a link of a namespace is one of the plans'.
-    pub(crate) fn holds(&self, nsid: Option<i32>, state: &LinkState) -> bool {
-        let known = self.known();
-        let mut here = known
-            .values()
-            .filter(|known| Some(known.place.nsid) == nsid);
-        here.any(|known| known.holds(state))
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<NetnsId, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn nsid(&self, id: NetnsId) -> Option<i32> {
-        self.known().get(&id).map(|known| known.place.nsid)
-    }
-
-    pub(crate) fn place(&self, id: NetnsId) -> Option<NetnsRef> {
-        self.known().get(&id).map(|known| known.place.clone())
-    }
-
-    pub(crate) fn handle(&self, id: NetnsId) -> Option<NetnsHandle> {
-        self.known()
-            .get(&id)
-            .and_then(|known| known.place.handle.clone())
-    }
-
-    pub(crate) fn forget(&self, id: NetnsId) {
-        self.known().remove(&id);
-    }
-
-    fn remember(&self, place: NetnsRef) {
-        let mut known = self.known();
-        match known.get_mut(&place.id) {
-            Some(have) => have.place = place,
-            None => {
-                known.insert(
-                    place.id,
-                    Known {
-                        place,
-                        links: BTreeMap::new(),
-                    },
-                );
-            }
-        }
-    }
-
-    /// Links come and go; a namespace without any is forgotten.
-    fn account(&self, gone: &[Entry], come: &[Entry], touched: &BTreeSet<NetnsId>) {
-        let mut known = self.known();
-        for (entries, add) in [(gone, false), (come, true)] {
-            for entry in entries {
-                let Resource::Link(link) = &entry.resource else {
-                    continue;
-                };
-                for id in namespaces(std::iter::once(entry)) {
-                    let Some(known) = known.get_mut(&id) else {
-                        continue;
-                    };
-                    if !add {
-                        known.links.remove(&entry.id);
-                        continue;
-                    }
-                    let here = link.ends().into_iter().filter(|end| end.netns == id.into());
-                    let ends = here.map(|end| (end.index, link.kind())).collect();
-                    known.links.insert(entry.id.clone(), ends);
-                }
-            }
-        }
-        known.retain(|id, known| !touched.contains(id) || !known.links.is_empty());
-    }
 }
 
 /// Turns plans into kernel state and back. Calls block for a fraction of a millisecond; any thread
@@ -161,15 +47,9 @@ impl Executor {
     /// # Errors
     /// When threads or sockets cannot be had.
     pub fn within(node: &NetnsFd) -> Result<Self, NetnsError> {
-        let shared = Shared {
-            reaper: Reaper::start(node)?,
-            anchors: Anchors::default(),
-            known: Mutex::default(),
-            hands: RwLock::default(),
-        };
         Ok(Self {
             workers: Workers::start(node)?,
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::start(node)?),
         })
     }
 
@@ -299,11 +179,14 @@ impl Executor {
     /// The namespace with this number, if links of ours are in it.
     #[must_use]
     pub fn namespace(&self, nsid: i32) -> Option<NetnsId> {
-        self.shared
-            .known()
-            .iter()
-            .find(|(_, known)| known.place.nsid == nsid)
-            .map(|(id, _)| *id)
+        self.shared.numbered(nsid)
+    }
+
+    /// What a link with this index should be, in the namespace with this number: the connection's
+    /// key, and the end.
+    #[must_use]
+    pub fn expected(&self, nsid: Option<i32>, index: u32) -> Option<(KeyDigest, End)> {
+        self.shared.expected(nsid, index)
     }
 
     /// Who deletes what was undone.
@@ -317,16 +200,6 @@ impl Executor {
     pub fn workers(&self) -> &Workers {
         &self.workers
     }
-}
-
-fn namespaces<'e>(entries: impl Iterator<Item = &'e Entry>) -> BTreeSet<NetnsId> {
-    let places = entries.flat_map(|entry| entry.resource.places());
-    places
-        .filter_map(|place| match place {
-            Netns::Node => None,
-            Netns::Id(id) => Some(id),
-        })
-        .collect()
 }
 
 /// Gives the session's namespaces their numbers in the node and remembers how to find them again.

@@ -25,6 +25,7 @@ pub mod executor;
 pub mod filter;
 pub mod handle;
 mod have;
+mod known;
 mod mend;
 mod messages;
 pub mod netlink;

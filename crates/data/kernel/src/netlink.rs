@@ -224,16 +224,27 @@ impl Socket {
 
 /// The messages in a datagram from the kernel; one that cannot be read is skipped with what follows
 /// it.
-pub(crate) fn parse(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
+pub(crate) fn parse(bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
+    parse_some(bytes, |_| true)
+}
+
+/// Those of them whose type number (`linux/rtnetlink.h`) is wanted.
+pub(crate) fn parse_some(
+    mut bytes: &[u8],
+    wanted: impl Fn(u16) -> bool,
+) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
     let mut messages = Vec::new();
     while let Some(length) = bytes.first_chunk::<4>() {
         let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
         let Some(one) = bytes.get(..length) else {
             break;
         };
-        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(one) {
-            Ok(message) => messages.push(message),
-            Err(error) => tracing::debug!(%error, "unreadable netlink message"),
+        let kind = one.get(4..6).and_then(|kind| kind.try_into().ok());
+        if kind.is_some_and(|kind| wanted(u16::from_ne_bytes(kind))) {
+            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(one) {
+                Ok(message) => messages.push(message),
+                Err(error) => tracing::debug!(%error, "unreadable netlink message"),
+            }
         }
         if length == 0 {
             break;

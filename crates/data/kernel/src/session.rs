@@ -13,7 +13,7 @@ use nsm_plan::{Changes, Entry, Netns, NetnsId, Resource, Route, Sysctl, Tunnel};
 
 use crate::contents;
 use crate::error::{ApplyError, KernelError};
-use crate::executor::Shared;
+use crate::known::Shared;
 use crate::messages;
 use crate::netlink::{Outcome, Request, Socket};
 use crate::netns::{Inside, NetnsFd};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use nsm_plan::{GROUP, KeyDigest, REAP_GROUP, alias_key};
 
 use crate::error::ApplyError;
-use crate::executor::{Executor, Shared};
+use crate::executor::Executor;
+use crate::known::Shared;
 use crate::messages::{list_links, without_counters};
 use crate::netlink::Socket;
 use crate::nsid;

@@ -1,8 +1,8 @@
 //! Answers of the kernel: links, namespaces, events, counters. A workload can put any name and any
 //! alias into its own links.
 
-use nsm_kernel::{decoders, events::Event};
-use nsm_plan::{ALIAS_PREFIX, GROUP};
+use nsm_kernel::{decoders, events::Event, stats::LinkState};
+use nsm_plan::{ALIAS_PREFIX, GROUP, is_ours};
 
 /// The least that a netlink message has: its header.
 const HEADER: usize = 16;
@@ -30,6 +30,11 @@ pub fn netlink(data: &[u8]) {
                         .any(|link| link.index == index && link.alias == alias)
                 );
             }
+            Event::LinkChanged { index, look, .. } => {
+                let is_it = |link: &LinkState| link.index == index && link.name == look.name;
+                assert!(links.iter().any(is_it));
+            }
+            Event::Emptied { index, .. } => assert!(is_ours(index)),
             Event::Missed => {}
         }
     }

@@ -82,6 +82,23 @@ impl<K: Kind> Factory<K> {
         self.enter(deadline).await.map(drop)
     }
 
+    /// Does some work while nobody else works on the item: `None` when it is gone.
+    ///
+    /// # Errors
+    /// Somebody still does at the deadline.
+    pub async fn during<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = T> + Send,
+    ) -> Result<Option<T>, Error> {
+        let turn = self.enter(deadline).await?;
+        Ok(if turn.is_some() {
+            Some(work.await)
+        } else {
+            None
+        })
+    }
+
     /// Asks for the item again from here on down the list, after `change` has changed the request:
     /// `None` when it is gone.
     ///

@@ -4,6 +4,7 @@
 
 mod heals;
 mod model;
+mod repair;
 mod roles;
 mod two;
 mod world;

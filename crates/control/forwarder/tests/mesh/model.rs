@@ -6,9 +6,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use nsm_forwarder::{Adopted, Counters, Kernel, KernelError, Namespaces, NetnsRef};
+use nsm_forwarder::{Adopted, Counters, Gone, Kernel, KernelError, Namespaces, NetnsRef};
 use nsm_model::mechanism::Vni;
 use nsm_plan::{Changes, Entry, KeyDigest, Link, NetnsId, Plan, Resource, ResourceId};
+use tokio::sync::mpsc;
 
 /// A node's kernel. Like Linux it takes a VNI once.
 #[derive(Default)]
@@ -17,6 +18,12 @@ pub(crate) struct Model(Mutex<State>);
 #[derive(Default)]
 struct State {
     standing: BTreeMap<ResourceId, Entry>,
+    /// Who hears of what is taken away.
+    ears: Option<mpsc::Sender<Gone>>,
+    /// What somebody takes away as often as it is put back.
+    fought: Option<fn(&Resource) -> bool>,
+    /// How often something was put right.
+    repairs: usize,
     /// Namespaces that were deleted.
     gone: BTreeSet<NetnsId>,
     foreign: Vec<Vni>,
@@ -38,6 +45,21 @@ fn vni(entry: &Entry) -> Option<Vni> {
         return Some(tunnel.vni);
     }
     None
+}
+
+impl State {
+    fn lose(&mut self, chosen: impl Fn(&Resource) -> bool) -> usize {
+        let before = self.standing.len();
+        let ears = self.ears.clone();
+        self.standing.retain(|id, entry| {
+            let lost = chosen(&entry.resource);
+            if let (true, Some(ears)) = (lost, &ears) {
+                ears.try_send(Gone::Link(id.key)).unwrap();
+            }
+            !lost
+        });
+        before - self.standing.len()
+    }
 }
 
 impl Model {
@@ -64,6 +86,40 @@ impl Model {
             .filter_map(vni)
             .map(Vni::get)
             .collect()
+    }
+
+    /// Tells of what is taken away from now on.
+    pub(crate) fn listen(&self) -> mpsc::Receiver<Gone> {
+        let (tell, events) = mpsc::channel(64);
+        self.state().ears = Some(tell);
+        events
+    }
+
+    /// Somebody takes away whatever this chooses. How much that was.
+    pub(crate) fn lose(&self, chosen: impl Fn(&Resource) -> bool) -> usize {
+        self.state().lose(chosen)
+    }
+
+    /// Somebody takes it away whenever it is there, until there is nothing to choose.
+    pub(crate) fn fight(&self, chosen: Option<fn(&Resource) -> bool>) {
+        let mut state = self.state();
+        state.fought = chosen;
+        chosen.map(|chosen| state.lose(chosen));
+    }
+
+    /// How often something was put right.
+    pub(crate) fn repairs(&self) -> usize {
+        self.state().repairs
+    }
+
+    /// A namespace is deleted with everything in it.
+    pub(crate) fn delete(&self, netns: NetnsId) {
+        let mut state = self.state();
+        state.lose(|resource| resource.places().contains(&netns.into()));
+        state.gone.insert(netns);
+        if let Some(ears) = &state.ears {
+            ears.try_send(Gone::Namespace(netns)).unwrap();
+        }
     }
 
     /// The next change fails.
@@ -150,11 +206,14 @@ impl Kernel for Model {
                 repaired.push(Plan::from(vec![entry.clone()]).to_string());
             }
         }
-        Ok(if repaired.is_empty() {
-            Adopted::AsItWas
-        } else {
-            Adopted::Repaired(repaired)
-        })
+        if repaired.is_empty() {
+            return Ok(Adopted::AsItWas);
+        }
+        state.repairs += 1;
+        if let Some(fought) = state.fought {
+            state.lose(fought);
+        }
+        Ok(Adopted::Repaired(repaired))
     }
 
     async fn sweep(&self, known: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {

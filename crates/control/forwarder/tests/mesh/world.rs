@@ -22,6 +22,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::model::{Model, node};
 
+/// The model carries no packets.
+const NO_METER: Duration = Duration::from_secs(86_400);
+
 pub(crate) const SERVICE: &str = "svc";
 /// How often clients look at their packets.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
@@ -179,6 +182,7 @@ impl World {
             underlay_mtu: 1500,
             require_encryption: false,
         };
+        let events = kernel.listen();
         let parts = Parts {
             secret: secret(&name),
             tokens: keys.clone(),
@@ -190,6 +194,7 @@ impl World {
             tasks: self.tasks.clone(),
         };
         let roles = Forwarder::new(&config, &parts);
+        roles.attend(&config, &parts, events, NO_METER);
         self.wire
             .attach(url, spiffe(own), roles.chain.clone(), Some(table));
         roles

@@ -6,7 +6,7 @@ use nsm_plan::{NetnsId, Plan, Side};
 use crate::support::{Node, exchange, isolated, joined, key, side};
 
 /// One of everything: both families, a next hop, neighbours.
-fn full(node: &mut Node) -> (Plan, NetnsId, NetnsId) {
+pub(crate) fn full(node: &mut Node) -> (Plan, NetnsId, NetnsId) {
     let (client, endpoint) = (node.pod(), node.pod());
     let (near, far) = (
         ["10.1.0.1/32", "fd01::1/128"],

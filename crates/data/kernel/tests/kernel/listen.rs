@@ -4,14 +4,18 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use nsm_kernel::events::{Event, Listener};
-use nsm_kernel::setup;
+use nsm_kernel::{Adopted, Executor, setup};
 
+use crate::adopt::full;
 use crate::support::{Node, isolated, key};
 
 /// How soon the forwarder has to know that a namespace is gone.
 const SOON: Duration = Duration::from_millis(100);
 /// Bounds a failing test.
 const LIMIT: Duration = Duration::from_secs(3);
+
+/// How soon an interface set down inside the workload has to be up again.
+const REPAIRED: Duration = Duration::from_millis(200);
 
 fn wait(events: &Receiver<Event>, wanted: impl Fn(&Event) -> bool) -> Duration {
     let start = Instant::now();
@@ -76,4 +80,59 @@ fn a_link_that_goes_down_or_away_is_told() {
             if (*nsid == client.1 || *nsid == endpoint.1) && alias.contains(&text))
         });
     });
+}
+
+/// A new process has heard of no link before.
+#[test]
+fn what_is_done_by_hand_is_told_and_put_right_at_once() {
+    isolated(
+        "listen::what_is_done_by_hand_is_told_and_put_right_at_once",
+        || {
+            let mut node = Node::new();
+            let (plan, client, endpoint) = full(&mut node);
+            let journal = node.executor.apply(&plan, &node.pods).unwrap().namespaces;
+            let wanted = [client, endpoint].map(|pod| node.everything(pod));
+            for (pod, by_hand) in [
+                (client, "link set nsm-c down"),
+                (endpoint, "link set nsm-e down"),
+                (client, "link set nsm-c name other"),
+                (client, "link set nsm-c mtu 1300"),
+                (client, "link set nsm-c alias mine"),
+                (client, "link set nsm-c group 0"),
+                (client, "addr del 10.1.0.1/32 dev nsm-c"),
+                (endpoint, "addr del fd01::/128 dev nsm-e"),
+                (client, "route del 192.0.2.0/24"),
+                (endpoint, "route del fd01::1/128"),
+                (client, "link del nsm-c"),
+            ] {
+                node.executor = Executor::new().unwrap();
+                let (_listener, events) = Listener::start(node.executor.workers()).unwrap();
+                let adopted = node.executor.adopt(&plan, &journal).unwrap();
+                assert_eq!(adopted, Adopted::AsItWas, "{by_hand}");
+                node.ip(pod, by_hand);
+                let began = Instant::now();
+                wait(&events, |event| differs(&node.executor, event));
+                let repaired = node.executor.repair(&plan).unwrap();
+                let took = began.elapsed();
+                assert!(matches!(repaired, Adopted::Repaired(_)), "{by_hand}");
+                assert!(took <= REPAIRED, "{by_hand}: {took:?}");
+                assert!(node.executor.reaper().wait_idle(LIMIT));
+                let now = [client, endpoint].map(|pod| node.everything(pod));
+                assert_eq!(now, wanted, "{by_hand}");
+            }
+        },
+    );
+}
+
+/// As the forwarder reads them.
+fn differs(executor: &Executor, event: &Event) -> bool {
+    match event {
+        Event::LinkGone { nsid, index, .. }
+        | Event::LinkDown { nsid, index, .. }
+        | Event::Emptied { nsid, index } => executor.expected(*nsid, *index).is_some(),
+        Event::LinkChanged { nsid, index, look } => executor
+            .expected(*nsid, *index)
+            .is_some_and(|(_, end)| !look.is(&end)),
+        Event::NamespaceGone { .. } | Event::Missed => false,
+    }
 }

@@ -1,0 +1,164 @@
+//! `cargo run --release -p sim -- --seeds N [--first-seed S]`: runs seeds, says what it found.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    io::Write as _,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use sim::{
+    check::{ALL, KNOWN, Rule},
+    run::{Asked, Outcome, run},
+};
+
+const USAGE: &str =
+    "usage: sim [--seeds N] [--first-seed S] [--calm] [--show] [--keep-going] [--without RULE]...";
+
+/// How often progress is told.
+const TOLD: Duration = Duration::from_secs(5);
+
+struct Settings {
+    seeds: u64,
+    first: u64,
+    calm: bool,
+    show: bool,
+    keep_going: bool,
+    off: Vec<Rule>,
+}
+
+fn settings() -> anyhow::Result<Settings> {
+    let mut settings = Settings {
+        seeds: 100,
+        first: 1,
+        calm: false,
+        show: false,
+        keep_going: false,
+        off: KNOWN.to_vec(),
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || -> anyhow::Result<u64> {
+            let value = words.next().unwrap_or_default();
+            let parsed = value.parse();
+            parsed.map_err(|_| anyhow::anyhow!("{word} {value:?}: not a number\n{USAGE}"))
+        };
+        match word.as_str() {
+            "--seeds" => settings.seeds = number()?,
+            "--first-seed" => settings.first = number()?,
+            "--calm" => settings.calm = true,
+            "--show" => settings.show = true,
+            "--without" => {
+                let name = words.next().unwrap_or_default();
+                let rule = ALL.iter().find(|rule| format!("{rule:?}") == name);
+                let rule = rule.ok_or_else(|| anyhow::anyhow!("{name:?}: none of {ALL:?}"))?;
+                settings.off.push(*rule);
+            }
+            "--all" => settings.off.clear(),
+            "--keep-going" => settings.keep_going = true,
+            _ => anyhow::bail!("{word}: unknown\n{USAGE}"),
+        }
+    }
+    Ok(settings)
+}
+
+/// What all runs came to.
+#[derive(Default)]
+struct Sum {
+    seeds: u64,
+    simulated: Duration,
+    faults: u64,
+    requests: u64,
+    violations: u64,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.simulated += outcome.simulated;
+        self.faults += outcome.faults;
+        self.requests += outcome.requests;
+        self.violations += u64::from(outcome.violation.is_some());
+    }
+
+    fn hours(&self) -> f64 {
+        self.simulated.as_secs_f64() / 3600.0
+    }
+}
+
+impl std::fmt::Display for Sum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} seeds, {:.1} simulated hours, {} faults, {} requests",
+            self.seeds,
+            self.hours(),
+            self.faults,
+            self.requests
+        )
+    }
+}
+
+fn say(line: &str) {
+    let _closed = writeln!(std::io::stdout(), "{line}");
+}
+
+fn main() -> ExitCode {
+    let settings = match settings() {
+        Ok(settings) => settings,
+        Err(error) => {
+            let _closed = writeln!(std::io::stderr(), "{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // A panic in a process of the mesh is a finding of the run, told there.
+    std::panic::set_hook(Box::new(|_| {}));
+    let (began, mut told) = (Instant::now(), Instant::now());
+    let mut sum = Sum::default();
+    let mut last = None;
+    for seed in settings.first..settings.first + settings.seeds {
+        let outcome = run(&Asked {
+            seed,
+            shown: settings.show,
+            off: settings.off.clone(),
+            calm: settings.calm,
+        });
+        sum.add(&outcome);
+        if let Some(violation) = &outcome.violation {
+            for line in &outcome.tail {
+                say(&format!("  {line}"));
+            }
+            let line = format!(
+                "seed {seed}: violation: {:?}: {}; again: cargo run --release -p sim -- --first-seed {seed} --seeds 1 --show",
+                violation.rule, violation.what
+            );
+            say(&line);
+            last = Some(line);
+            if !settings.keep_going {
+                break;
+            }
+        }
+        if told.elapsed() >= TOLD {
+            told = Instant::now();
+            let speed = sum.hours() / began.elapsed().as_secs_f64() * 60.0;
+            say(&format!("{sum}; {speed:.0} simulated hours a minute"));
+        }
+    }
+    let speed = sum.hours() / began.elapsed().as_secs_f64() * 60.0;
+    say(&format!("{speed:.0} simulated hours a minute"));
+    match last {
+        None => {
+            say(&format!("{sum}: no violation"));
+            ExitCode::SUCCESS
+        }
+        Some(_) if settings.keep_going => {
+            say(&format!("{sum}: {} seeds with violations", sum.violations));
+            ExitCode::FAILURE
+        }
+        Some(line) => {
+            say(&line);
+            ExitCode::FAILURE
+        }
+    }
+}

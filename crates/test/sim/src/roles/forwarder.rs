@@ -1,0 +1,104 @@
+//! A node's forwarder, on the node's model kernel.
+
+use std::{sync::Arc, time::Duration};
+
+use nsm_api::registry::{NetworkServiceEndpoint, NetworkServiceLabels};
+use nsm_forwarder::{Config, Forwarder, Parts};
+use nsm_rpc::monitor;
+use nsm_sdk::{Offer, Registration};
+use tokio::sync::mpsc;
+
+use super::{Ground, manager_socket, target};
+use crate::{
+    kernel::Handle,
+    keys::{Keys, roles, spiffe},
+    net::{ManagerEnd, Served},
+    process::Process,
+};
+
+/// Events of the kernel that may wait: as many as the real listener's.
+const MAX_GONE: usize = 1024;
+/// How often counters are read, as by default.
+const METER_EVERY: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct ForwarderRole {
+    /// What it is now.
+    pub process: Arc<Process>,
+    /// Its identity.
+    pub keys: Arc<Keys>,
+    /// Its connections.
+    pub table: monitor::Connections,
+    /// The role.
+    pub forwarder: Forwarder,
+    _registration: Registration,
+}
+
+/// An endpoint's record.
+pub(crate) fn record(name: &str, url: &str, service: &str) -> NetworkServiceEndpoint {
+    NetworkServiceEndpoint {
+        name: name.to_owned(),
+        url: url.to_owned(),
+        network_service_names: vec![service.to_owned()],
+        network_service_labels: [(service.to_owned(), NetworkServiceLabels::default())].into(),
+        ..Default::default()
+    }
+}
+
+impl ForwarderRole {
+    /// Starts it on a node.
+    #[must_use]
+    pub fn start(ground: &Ground, node: usize) -> Self {
+        let name = format!("forwarder-{}", node + 1);
+        let stand = ground.stand(&name, node);
+        let kernel = ground.kernels[node].clone();
+        let url = format!("unix:///run/{}/forwarder.sock", node + 1);
+        let (send, gone) = mpsc::channel(MAX_GONE);
+        kernel.listen(send);
+        let config = Config {
+            name: name.clone(),
+            tunnel_ip: kernel.address,
+            vxlan_port: 4789,
+            underlay_mtu: 1500,
+            require_encryption: false,
+        };
+        let manager = ManagerEnd::new(stand.end.clone(), target(&manager_socket(node)));
+        let handle = Handle::new(kernel, Arc::clone(&stand.process), ground.chance.clone());
+        let parts = Parts {
+            secret: stand.secret.clone(),
+            tokens: stand.keys.clone(),
+            transport: Arc::new(stand.end.clone()),
+            directory: Arc::new(manager.clone()),
+            kernel: Arc::new(handle),
+            roles: roles(),
+            table: Arc::new(stand.table.clone()),
+            tasks: stand.tasks.clone(),
+        };
+        let (forwarder, registration) = stand.process.enter(|| {
+            let forwarder = Forwarder::new(&config, &parts);
+            forwarder.attend(&config, &parts, gone, METER_EVERY);
+            let offer = Offer {
+                services: Vec::new(),
+                endpoint: record(&name, &url, "forwarder"),
+            };
+            let keep = Registration::keep(Arc::new(manager), stand.keys.clone(), offer);
+            (forwarder, keep)
+        });
+        let served = Arc::new(Served {
+            id: spiffe(&name),
+            connections: Some(forwarder.chain.clone()),
+            monitor: Some(stand.monitor()),
+            services: None,
+            endpoints: None,
+        });
+        ground.net.listen(&url, &stand.process, &served);
+        Self {
+            process: stand.process,
+            keys: stand.keys,
+            table: stand.table,
+            forwarder,
+            _registration: registration,
+        }
+    }
+}
