@@ -31,8 +31,8 @@ struct Held {
 
 impl Anchors {
     /// Keeps the socket of tunnels to `remote` and this port from now on. What goes wrong only
-    /// makes closes slower, so it is logged and not tried again. Leaves the worker in the node's
-    /// namespace.
+    /// makes closes slower, so it is logged, and tried again with the next tunnel: an earlier
+    /// process's goes a moment after it. Leaves the worker in the node's namespace.
     pub(crate) fn keep(
         &self,
         inside: &mut Inside<'_>,
@@ -45,6 +45,7 @@ impl Anchors {
             return;
         }
         if let Err(error) = held.add(inside, node, port, remote.is_ipv6()) {
+            held.sockets.remove(&(port, remote.is_ipv6()));
             tracing::warn!(%error, port, "the socket of tunnels is not kept: closing them takes longer");
         }
     }

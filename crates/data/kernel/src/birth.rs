@@ -75,15 +75,21 @@ impl Session<'_, '_> {
                         continue;
                     }
                 }
-                (Found::Nothing, Link::Vxlan { tunnel, .. }) if error.errno == libc::EEXIST => {
-                    if waited || self.shared.reaper.pending() == 0 {
-                        return Err(ApplyError::VniInUse {
-                            vni: tunnel.vni,
-                            port: tunnel.port,
-                        });
+                (found @ (Found::Nothing | Found::Taken), Link::Vxlan { tunnel, .. })
+                    if error.errno == libc::EEXIST =>
+                {
+                    if !waited {
+                        waited = true;
+                        self.bury_left(link)?;
+                        if self.shared.reaper.pending() > 0 {
+                            let _in_time = self.shared.reaper.wait_idle(REAPER_WAIT);
+                            continue;
+                        }
                     }
-                    waited = self.shared.reaper.wait_idle(REAPER_WAIT) || !waited;
-                    continue;
+                    if matches!(found, Found::Nothing) {
+                        let (vni, port) = (tunnel.vni, tunnel.port);
+                        return Err(ApplyError::VniInUse { vni, port });
+                    }
                 }
                 (Found::Nothing | Found::Taken, _) => {}
             }

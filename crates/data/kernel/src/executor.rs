@@ -14,6 +14,7 @@ use crate::netns::{NetnsFd, Workers};
 use crate::nsid;
 use crate::reaper::Reaper;
 use crate::session::Session;
+use crate::steps::Steps;
 
 /// What an apply left behind in the kernel, beyond the plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,9 +48,17 @@ impl Executor {
     /// # Errors
     /// When threads or sockets cannot be had.
     pub fn within(node: &NetnsFd) -> Result<Self, NetnsError> {
+        Self::stepping(node, Steps::default())
+    }
+
+    /// An executor that tells of each change before it makes it.
+    ///
+    /// # Errors
+    /// When threads or sockets cannot be had.
+    pub fn stepping(node: &NetnsFd, steps: Steps) -> Result<Self, NetnsError> {
         Ok(Self {
             workers: Workers::start(node)?,
-            shared: Arc::new(Shared::start(node)?),
+            shared: Arc::new(Shared::start(node, steps)?),
         })
     }
 

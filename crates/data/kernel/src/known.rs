@@ -12,6 +12,7 @@ use crate::handle::{NetnsHandle, NetnsRef};
 use crate::netns::NetnsFd;
 use crate::reaper::Reaper;
 use crate::stats::LinkState;
+use crate::steps::Steps;
 
 /// A namespace with links of ours in it.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl Known {
 /// What all workers see.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) steps: Steps,
     pub(crate) reaper: Reaper,
     pub(crate) anchors: Anchors,
     known: Mutex<BTreeMap<NetnsId, Known>>,
@@ -39,8 +41,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn start(node: &NetnsFd) -> Result<Self, NetnsError> {
+    pub(crate) fn start(node: &NetnsFd, steps: Steps) -> Result<Self, NetnsError> {
         Ok(Self {
+            steps,
             reaper: Reaper::start(node)?,
             anchors: Anchors::default(),
             known: Mutex::default(),

@@ -35,6 +35,7 @@ pub mod reaper;
 mod session;
 pub mod setup;
 pub mod stats;
+mod steps;
 mod sweep;
 mod undo;
 
@@ -44,3 +45,4 @@ pub use executor::{Applied, Executor};
 pub use handle::{NetnsHandle, NetnsRef};
 pub use netns::{NetnsFd, Workers};
 pub use reaper::Reaper;
+pub use steps::Steps;

@@ -7,6 +7,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use crate::error::KernelError;
+use crate::steps::Steps;
 
 /// Messages in one send: their acknowledgements have to fit into the socket's default receive
 /// buffer (208 KiB).
@@ -45,6 +46,18 @@ impl Request {
         &mut self.message
     }
 
+    /// Whether it asks for more than an answer.
+    fn changes(&self) -> bool {
+        !matches!(
+            self.message,
+            RouteNetlinkMessage::GetLink(_)
+                | RouteNetlinkMessage::GetRoute(_)
+                | RouteNetlinkMessage::GetNsId(_)
+                | RouteNetlinkMessage::GetAddress(_)
+                | RouteNetlinkMessage::GetNeighbour(_)
+        )
+    }
+
     fn failed(&self, errno: i32) -> KernelError {
         KernelError::new(self.op, self.object.clone(), errno)
     }
@@ -58,6 +71,7 @@ pub type Outcome = Result<Vec<RouteNetlinkMessage>, KernelError>;
 #[derive(Debug)]
 pub struct Socket {
     inner: netlink_sys::Socket,
+    steps: Steps,
     sequence: u32,
     out: Vec<u8>,
     buffer: Vec<u8>,
@@ -78,10 +92,17 @@ impl Socket {
         let inner = open().map_err(|e| KernelError::io("open", "netlink socket", &e))?;
         Ok(Self {
             inner,
+            steps: Steps::default(),
             sequence: 0,
             out: Vec::new(),
             buffer: Vec::with_capacity(RECEIVE_BYTES),
         })
+    }
+
+    /// Tells of each change that is sent from now on.
+    pub(crate) fn stepping(mut self, steps: &Steps) -> Self {
+        self.steps = steps.clone();
+        self
     }
 
     /// Sends requests together and returns what became of each, in order.
@@ -90,7 +111,15 @@ impl Socket {
     /// When the socket itself fails; a refused request is in the outcomes.
     pub fn batch(&mut self, requests: &[Request]) -> Result<Vec<Outcome>, KernelError> {
         let mut outcomes = Vec::with_capacity(requests.len());
-        for chunk in requests.chunks(MAX_BATCH) {
+        let together = if self.steps.are_single() {
+            1
+        } else {
+            MAX_BATCH
+        };
+        for chunk in requests.chunks(together) {
+            if chunk.iter().any(Request::changes) {
+                self.steps.step();
+            }
             outcomes.extend(self.exchange(chunk)?);
         }
         Ok(outcomes)

@@ -61,7 +61,7 @@ impl<'a, 'b> Session<'a, 'b> {
         shared: &'a Shared,
         fds: BTreeMap<NetnsId, NetnsFd>,
     ) -> Result<Self, ApplyError> {
-        let node = Socket::open()?;
+        let node = Socket::open()?.stepping(&shared.steps);
         let (sockets, indices) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self {
             inside,
@@ -96,7 +96,8 @@ impl<'a, 'b> Session<'a, 'b> {
         };
         if !self.sockets.contains_key(&id) {
             self.enter(netns)?;
-            self.sockets.insert(id, Socket::open()?);
+            let socket = Socket::open()?.stepping(&self.shared.steps);
+            self.sockets.insert(id, socket);
         }
         self.sockets
             .get_mut(&id)
@@ -269,6 +270,7 @@ impl<'a, 'b> Session<'a, 'b> {
         let have = std::fs::read_to_string(&path)
             .map_err(|e| KernelError::io("read sysctl", object(), &e))?;
         if have.trim_end() != sysctl.value {
+            self.shared.steps.step();
             std::fs::write(&path, &sysctl.value)
                 .map_err(|e| KernelError::io("write sysctl", object(), &e))?;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nsm_plan::{Address, End, Entry, Link, Netns, NetnsId, Resource};
+use nsm_plan::{Address, End, Entry, Link, Netns, NetnsId, REAP_GROUP, Resource};
 
 use crate::birth::is_end;
 use crate::contents;
@@ -82,6 +82,21 @@ impl Session<'_, '_> {
         self.send(queue)?;
         for corpse in corpses {
             self.shared.reaper.bury(corpse);
+        }
+        Ok(())
+    }
+
+    /// Deletes what a process that died had closed in a link's namespaces.
+    pub(crate) fn bury_left(&mut self, link: &Link) -> Result<(), ApplyError> {
+        for end in link.ends() {
+            let ask = messages::without_counters(messages::list_links(Place::Own));
+            let links = self.socket(end.netns)?.dump(&ask)?;
+            let states = links.iter().filter_map(stats::state);
+            for state in states.filter(|state| state.group == REAP_GROUP) {
+                let place = self.corpse(end.netns, state.index)?.place;
+                let name = state.name;
+                self.shared.reaper.bury(Corpse { place, name });
+            }
         }
         Ok(())
     }

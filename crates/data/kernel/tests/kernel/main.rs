@@ -10,6 +10,7 @@ mod adopt;
 mod bridges;
 mod close;
 mod connect;
+mod crash;
 mod listen;
 mod refuse;
 mod support;
