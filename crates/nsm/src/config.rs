@@ -188,3 +188,11 @@ pub(crate) fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
 pub(crate) fn written_labels(text: &str) -> Result<String, String> {
     labels(text).map(|_| text.to_owned())
 }
+/// The words of Go's `strconv.ParseBool`, by which the Go implementation's settings are read.
+pub(crate) fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod demo;
 mod lab;
+mod liveness;
 mod logs;
 mod policies;
 mod roles;

@@ -183,7 +183,7 @@ impl Healer {
 
     async fn heal(&self, id: &str) {
         let began = Instant::now();
-        let mut known = Known::default();
+        let (mut known, mut reselect) = (Known::default(), false);
         let (mut short, mut calm) = (Backoff::new(RETRY.0, RETRY.1), Backoff::new(CALM.0, CALM.1));
         while let Some(turn) = self.turn(id) {
             if let Some(change) = turn.told {
@@ -193,15 +193,15 @@ impl Healer {
                 }
             }
             match self.attempt(id, &turn, known.ask()).await {
-                Ok(()) => match self.ended(id).await {
-                    None => {
+                Ok(()) => {
+                    reselect |= known.ask() == Ask::Another;
+                    let Some(next) = self.ended(id).await else {
                         let took_ms = began.elapsed().as_millis();
-                        let reselect = known.ask() == Ask::Another;
                         tracing::info!(id, took_ms, reselect, "healed");
                         return;
-                    }
-                    Some(next) => known = next,
-                },
+                    };
+                    known = next;
+                }
                 Err(error) => {
                     let reselect = known.ask() == Ask::Another;
                     tracing::warn!(id, %error, reselect, "heal failed, trying again");

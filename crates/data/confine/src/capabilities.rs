@@ -51,7 +51,7 @@ pub(crate) fn drop_to(rights: &[Right]) -> Result<Capabilities, ConfineError> {
     let names = |held: bool| {
         let of = rights
             .iter()
-            .filter(|right| left.contains(right.capability) == held);
+            .filter(|right| left.contains(right.capability) == held && (held || !right.optional));
         of.map(|right| right.name).collect()
     };
     Ok(Capabilities {

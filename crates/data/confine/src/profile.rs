@@ -30,6 +30,8 @@ pub struct Right {
     pub name: &'static str,
     /// What fails without it.
     pub reason: &'static str,
+    /// Nobody has to give it: there is another way, most of the time.
+    pub optional: bool,
 }
 
 /// System calls beyond those that every role needs.
@@ -48,17 +50,20 @@ const FORWARDER: &[Right] = &[
         capability: CapabilitySet::NET_ADMIN,
         name: "CAP_NET_ADMIN",
         reason: "makes links, addresses, routes and sysctls in the node's and in workloads' namespaces",
+        optional: false,
     },
     Right {
         capability: CapabilitySet::SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
         reason: "enters workloads' network namespaces, makes the one that keeps tunnels' sockets, \
                  and opens a namespace again by its file handle",
+        optional: false,
     },
     Right {
         capability: CapabilitySet::NET_BROADCAST,
         name: "CAP_NET_BROADCAST",
         reason: "hears of links and namespaces that go away, in every namespace from one socket",
+        optional: false,
     },
 ];
 
@@ -66,12 +71,21 @@ const PASSTHROUGH: &[Right] = &[Right {
     capability: CapabilitySet::NET_ADMIN,
     name: "CAP_NET_ADMIN",
     reason: "makes bridges and packet filters in its own network namespace",
+    optional: false,
+}];
+
+const CLIENT: &[Right] = &[Right {
+    capability: CapabilitySet::NET_RAW,
+    name: "CAP_NET_RAW",
+    reason: "asks the other end of a connection by an echo, where `net.ipv4.ping_group_range` does not let it",
+    optional: true,
 }];
 
 const AGENT: &[Right] = &[Right {
     capability: CapabilitySet::SYS_PTRACE,
     name: "CAP_SYS_PTRACE",
     reason: "reads which program a caller of another user runs, and in which namespaces",
+    optional: false,
 }];
 
 impl Profile {
@@ -90,7 +104,8 @@ impl Profile {
     #[must_use]
     pub fn rights(self) -> &'static [Right] {
         match self {
-            Self::Registry | Self::Manager | Self::Endpoint | Self::Client => &[],
+            Self::Registry | Self::Manager | Self::Endpoint => &[],
+            Self::Client => CLIENT,
             Self::Forwarder => FORWARDER,
             Self::Passthrough => PASSTHROUGH,
             Self::Agent => AGENT,

@@ -19,6 +19,7 @@ pub mod bridge;
 mod contents;
 #[doc(hidden)]
 pub mod decoders;
+pub mod echo;
 pub mod error;
 pub mod events;
 pub mod executor;

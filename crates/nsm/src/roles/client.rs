@@ -7,12 +7,13 @@ use clap::Args;
 use nsm_chain::Target;
 use nsm_confine::Profile;
 use nsm_model::{mechanism::Kernel, nsurl::NsUrl};
-use nsm_sdk::{Blind, Client, Order, Parts, Session};
+use nsm_sdk::{Client, Order, Parts, Session};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::{
     begin::Beginning,
+    liveness::Check,
     policies::Masks,
     roles::{MANAGER_SOCKET, forwarder::own_namespace, place::Place},
     shutdown,
@@ -38,6 +39,9 @@ pub(crate) struct Settings {
     #[arg(long, env = "NSM_REQUEST_TIMEOUT", default_value = "15s", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     request_timeout: Duration,
+    #[command(flatten)]
+    #[serde(flatten)]
+    check: Check,
     #[command(flatten)]
     #[serde(flatten)]
     place: Place,
@@ -99,7 +103,7 @@ async fn prepare(role: &str, settings: &Settings) -> anyhow::Result<Prepared> {
         roles: station.roles.clone(),
         namespace,
         table: station.table(),
-        liveness: Arc::new(Blind),
+        liveness: settings.check.liveness(),
         tasks: station.tasks.clone(),
     };
     let client = Client::new(&parts, settings.place.labels(), settings.request_timeout);

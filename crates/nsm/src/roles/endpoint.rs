@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     begin::Beginning,
-    config::{labels, written_labels},
+    config::{labels, truth, written_labels},
     policies::{Asks, Masks},
     roles::{MANAGER_SOCKET, forwarder::own_namespace, place::Place, registration},
     sockets::Sockets,
@@ -142,15 +142,6 @@ fn written_dns(text: &str) -> Result<String, String> {
     configs
         .map(|_| text.to_owned())
         .map_err(|error| error.to_string())
-}
-
-/// The words of Go's `strconv.ParseBool`, by which the Go implementation's settings are read.
-fn truth(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("write true or false".to_owned()),
-    }
 }
 
 fn written_payload(text: &str) -> Result<String, String> {

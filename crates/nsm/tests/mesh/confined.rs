@@ -11,6 +11,7 @@ use crate::{
 /// linux/capability.h.
 const NET_BROADCAST: u64 = 1 << 11;
 const NET_ADMIN: u64 = 1 << 12;
+const NET_RAW: u64 = 1 << 13;
 const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 
@@ -39,7 +40,7 @@ const ROLES: &[(&str, u64)] = &[
     ("manager", 0),
     ("forwarder", NET_ADMIN | SYS_ADMIN | NET_BROADCAST),
 ];
-const WORKLOADS: &[(&str, u64)] = &[("end", 0), ("middle", NET_ADMIN), ("client", 0)];
+const WORKLOADS: &[(&str, u64)] = &[("end", 0), ("middle", NET_ADMIN), ("client", NET_RAW)];
 const AGENT: (&str, u64) = ("agent", SYS_PTRACE);
 
 fn each_role(world: &World) {

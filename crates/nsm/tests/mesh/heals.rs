@@ -12,7 +12,7 @@ use nsm_lab::{
 use crate::{
     Group,
     census::links,
-    world::{CONNECTED, PATIENCE, READY, Shape, World, addresses, count, end, last, until},
+    world::{CONNECTED, PATIENCE, READY, Shape, World, addresses, count, end, last, pings, until},
 };
 
 /// See the module.
@@ -22,7 +22,13 @@ pub(crate) const GROUP: Group = Group {
         nodes: &["node-1", "node-2"],
         config: MeshConfig::default(),
     },
-    rows: &[("the endpoint's process alone is killed", process_killed)],
+    rows: &[
+        ("the endpoint's process alone is killed", process_killed),
+        ("the endpoint is silent", |world| silent(world, false)),
+        ("the endpoint is silent and its process killed", |world| {
+            silent(world, true)
+        }),
+    ],
 };
 
 const ECHO: u16 = 7;
@@ -109,6 +115,44 @@ fn process_killed(world: &World) {
             links(again.pod.cell()).is_empty()
         });
         end(again);
+        end(other);
+    }
+}
+
+/// Nobody is told: the client notices by itself, and faster where its control plane is in doubt.
+fn silent(world: &World, killed: bool) {
+    for (place, at) in [("near", 0), ("far", 1)] {
+        let stage = stage(world, &format!("h-silent-{killed}-{place}"), [at, at]);
+        // A look has found that it answers.
+        std::thread::sleep(Duration::from_secs(3));
+        let (own, peers) = addresses(&stage.client);
+        let rule = format!("rule add pref 1 to {}/32 blackhole", own[0]);
+        crate::world::ip(stage.used.pod.cell(), &rule);
+        let began = std::time::Instant::now();
+        if killed {
+            stage.used.process.signal(9).unwrap();
+        }
+        until("healed", PATIENCE, || {
+            count(&stage.client.log, "healed") >= 1
+        });
+        println!("{}: {} ms", stage.service, began.elapsed().as_millis());
+        assert!(
+            last(&stage.client.log, "healed")["reselect"]
+                .as_bool()
+                .unwrap()
+        );
+        assert_eq!(links(stage.other.pod.cell()).len(), 1);
+        assert!(pings(stage.client.pod.cell(), &peers[0]));
+        let Stage {
+            used,
+            other,
+            client,
+            flow,
+            ..
+        } = stage;
+        drop(flow);
+        end(client);
+        used.pod.kill();
         end(other);
     }
 }
