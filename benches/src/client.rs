@@ -18,7 +18,7 @@ use nsm_model::{
 };
 use nsm_policy::roles::RoleSource;
 use nsm_rpc::{Pool, TokenSource, Transport, monitor};
-use nsm_sdk::{Client, Namespace, Order, Parts, Session};
+use nsm_sdk::{Blind, Client, Namespace, Order, Parts, Session};
 use serde::{Deserialize, Serialize};
 
 /// The hidden subcommand that becomes this program.
@@ -114,6 +114,7 @@ impl Bench {
             },
             table: Arc::new(monitor::Connections::new()),
             tasks,
+            liveness: Arc::new(Blind),
         };
         Ok(Self {
             client: Client::new(&parts, std::collections::BTreeMap::new(), PATIENCE),

@@ -4,7 +4,7 @@
 //! the product, starts a mesh of it in the lab, measures, and prints each figure with its bound and
 //! a verdict. `policies` alone needs neither product nor lab.
 //!
-//! `reliability` breaks things, and has arguments of its own.
+//! `reliability` and `soak` break things, and have arguments of their own.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod knock;
 mod policies;
 mod product;
 mod reliability;
+mod soak;
 mod stage;
 mod throughput;
 mod town;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             Err(product::become_it(&args))
         }
         Some((first, rest)) if first == reliability::NAME => reliability::run(rest),
+        Some((first, rest)) if first == soak::NAME => soak::run(rest),
         Some(_) | None => benches(&args),
     };
     match done {

@@ -14,6 +14,8 @@ pub(crate) const ROLES: &[&str] = &[
     "forwarder",
     "endpoint",
     "client",
+    "apply",
+    "drain",
 ];
 
 /// Where the product is; the lab's cells inherit it.

@@ -24,7 +24,7 @@ const LEASE: &str = "NSM_MAX_TOKEN_LIFETIME";
 /// Where the logs of roles are kept, if somebody wants them.
 const LOGS: &str = "NSM_BENCH_LOGS";
 /// How long a process may take to end by itself.
-const GRACE: Duration = Duration::from_secs(8);
+pub(crate) const GRACE: Duration = Duration::from_secs(8);
 
 /// See the module.
 pub(crate) struct Town {

@@ -7,7 +7,7 @@ use nsm_kernel::stats::LinkReader;
 use nsm_lab::Cell;
 
 /// What a process holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Usage {
     pub threads: usize,
     pub descriptors: usize,

@@ -3,10 +3,12 @@
 //! Each runs on a thread that enters the namespace; the namespace lives as long as the measurement,
 //! so measure *from* what stays and *to* what may be killed.
 
+mod crowd;
 mod flow;
 mod ping;
 mod tcp;
 
+pub use crowd::{Counted, Crowd, Outage};
 pub use flow::{FlowReport, RATE, UdpFlow, receive_drops};
 pub use ping::{PingReport, ping};
 pub use tcp::{TcpReport, port_open, tcp_throughput};
