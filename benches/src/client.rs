@@ -113,8 +113,9 @@ impl Bench {
                 descriptor: Arc::new(descriptor.into()),
             },
             table: Arc::new(monitor::Connections::new()),
-            tasks,
             liveness: Arc::new(Blind),
+            journal: None,
+            tasks,
         };
         Ok(Self {
             client: Client::new(&parts, std::collections::BTreeMap::new(), PATIENCE),

@@ -6,6 +6,7 @@ mod begin;
 mod cli;
 mod config;
 mod demo;
+mod journal;
 mod lab;
 mod liveness;
 mod logs;

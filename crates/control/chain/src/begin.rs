@@ -7,6 +7,8 @@
 //! *What it promises*: a caller that gave up while it waited is not executed later; one that gives
 //! up while it is executed does not leave half of it done, since the rest runs in a task of its
 //! own; a first request that failed or panicked leaves nothing; a refresh that did leaves what was.
+//! With a journal, it writes down what was answered and strikes what is gone, and takes up after a
+//! restart what is written there.
 //! *On Close*: goes on for an id that it does not know as well, so that a hop which was restarted
 //! still passes the Close on; the entry ends whatever is answered further down.
 
@@ -21,9 +23,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{Call, Code, Element, Error, Kind, Next, Store, Tasks, call::Own};
+use nsm_model::spiffe::SpiffeId;
+
+use crate::{Call, Code, Element, Error, Journal, Kind, Next, Record, Store, Tasks, call::Own};
 
 mod factory;
+mod restore;
 
 pub use factory::Factory;
 
@@ -35,11 +40,17 @@ pub const MAX_ITEMS: usize = 65_536;
 #[derive(Debug)]
 pub struct Begin<K: Kind>(Arc<Table<K>>);
 
-#[derive(Debug)]
 struct Table<K: Kind> {
     entries: Mutex<BTreeMap<String, Arc<Entry<K>>>>,
     tasks: Tasks,
+    journal: Option<Arc<dyn Journal>>,
     limit: usize,
+}
+
+impl<K: Kind> std::fmt::Debug for Table<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table({} {}s)", self.entries().len(), K::NAME)
+    }
 }
 
 #[derive(Debug)]
@@ -53,6 +64,10 @@ struct State<K: Kind> {
     /// The last request and its answer: present once the item is established.
     item: Option<(K::Request, K::Item)>,
     own: Option<Own>,
+    /// Who brought it last.
+    bringer: Option<SpiffeId>,
+    /// The journal has it.
+    kept: bool,
     /// The entry has left the table; whoever waited for it looks again.
     gone: bool,
 }
@@ -71,6 +86,9 @@ impl<K: Kind> Drop for Turn<K> {
         if self.state.item.is_none() {
             self.state.gone = true;
             self.table.entries().remove(&self.id);
+            if let Some(journal) = self.table.journal.as_ref().filter(|_| self.state.kept) {
+                journal.forget(&self.id);
+            }
         }
     }
 }
@@ -90,9 +108,20 @@ impl<K: Kind> Begin<K> {
     /// The element of a role that holds no more than `limit` items.
     #[must_use]
     pub fn limited(tasks: Tasks, limit: usize) -> Self {
+        Self::with(tasks, limit, None)
+    }
+
+    /// The element of a role with a journal, where it has one.
+    #[must_use]
+    pub fn journalled(tasks: Tasks, journal: Option<Arc<dyn Journal>>) -> Self {
+        Self::with(tasks, MAX_ITEMS, journal)
+    }
+
+    fn with(tasks: Tasks, limit: usize, journal: Option<Arc<dyn Journal>>) -> Self {
         Self(Arc::new(Table {
             entries: Mutex::default(),
             tasks,
+            journal,
             limit,
         }))
     }
@@ -147,6 +176,15 @@ impl<K: Kind> Element<K> for Begin<K> {
             )
             .await
     }
+
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<K>,
+        next: Next<K>,
+    ) -> Result<(), Error> {
+        self.0.restore(call, record, &next).await
+    }
 }
 
 // === impl Table ===
@@ -157,7 +195,7 @@ impl<K: Kind> Table<K> {
     }
 
     /// The item's entry, and the turn at it where it is new.
-    fn entry(&self, id: &str, limit: usize) -> Result<Found<K>, Error> {
+    fn entry(&self, id: &str, limit: usize, store: Arc<Store>) -> Result<Found<K>, Error> {
         let mut entries = self.entries();
         if let Some(entry) = entries.get(id) {
             return Ok((Arc::clone(entry), None));
@@ -173,9 +211,11 @@ impl<K: Kind> Table<K> {
             state: Arc::new(AsyncMutex::new(State {
                 item: None,
                 own: None,
+                bringer: None,
+                kept: false,
                 gone: false,
             })),
-            store: Arc::default(),
+            store,
         });
         let turn = Arc::clone(&entry.state).try_lock_owned().ok();
         entries.insert(id.to_owned(), Arc::clone(&entry));
@@ -190,7 +230,7 @@ impl<K: Kind> Table<K> {
         limit: usize,
     ) -> Result<Turn<K>, Error> {
         loop {
-            let (entry, turn) = self.entry(id, limit)?;
+            let (entry, turn) = self.entry(id, limit, Arc::default())?;
             let state = match turn {
                 Some(turn) => turn,
                 None => wait::<K>(&entry, id, deadline).await?,
@@ -294,6 +334,10 @@ impl<K: Kind> Turn<K> {
         let item = next.request(call, request.clone()).await?;
         self.state.item = Some((request, item.clone()));
         self.state.own.clone_from(&call.own);
+        if let Some(caller) = &call.caller {
+            self.state.bringer = Some(caller.id.clone());
+        }
+        self.keep();
         Ok(item)
     }
 
@@ -301,6 +345,10 @@ impl<K: Kind> Turn<K> {
     /// tried again.
     async fn close(&mut self, call: &mut Call, item: K::Item, next: &Next<K>) -> Result<(), Error> {
         let known = self.state.item.as_ref().map(|(_, known)| known.clone());
+        let known = known.map(|mut known| {
+            K::dress(&mut known, &item);
+            known
+        });
         let answer = next.close(call, known.unwrap_or(item)).await;
         self.state.item = None;
         answer

@@ -1,6 +1,9 @@
 //! One call on its way through a chain.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use nsm_api::connection::Path;
 use nsm_model::{ids::ConnectionKey, spiffe::SpiffeId};
@@ -15,6 +18,19 @@ pub struct Token {
     pub jwt: String,
     /// When it expires.
     pub expires: SystemTime,
+    /// What was left of its life when it was sent, as its sender's clock had it; the Go
+    /// implementation does not say.
+    pub left: Option<Duration>,
+}
+
+impl Token {
+    /// What is left of its life: by its sender's clock where that said so, so that nothing depends
+    /// on two clocks agreeing.
+    #[must_use]
+    pub fn left(&self, now: SystemTime) -> Duration {
+        let by_ours = || self.expires.duration_since(now).unwrap_or_default();
+        self.left.unwrap_or_else(by_ours)
+    }
 }
 
 impl std::fmt::Debug for Token {

@@ -1,10 +1,11 @@
 //! Elements, and the list of them that is a role.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use crate::{Call, Error, Kind};
+use crate::{Call, Error, Kind, Record};
 
 /// One step of a role. It holds no state of its own of a connection: that is in `call.store`.
 ///
@@ -26,6 +27,20 @@ pub trait Element<K: Kind>: Send + Sync {
     /// Lets an item go.
     async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
         next.close(call, item).await
+    }
+
+    /// Takes an item up again that a journal tells of, after a restart and before the role serves:
+    /// what was remembered of it is in `call.store` ([`Store::kept`](crate::Store::kept)). What it
+    /// would have to ask others for, it does in the background.
+    ///
+    /// An error says that the item is gone for good; it is closed then.
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<K>,
+        next: Next<K>,
+    ) -> Result<(), Error> {
+        next.restore(call, record).await
     }
 }
 
@@ -79,7 +94,19 @@ impl<K: Kind> Chain<K> {
     pub async fn close(&self, call: &mut Call, item: K::Item) -> Result<(), Error> {
         self.first().close(call, item).await
     }
+
+    /// Takes up an item that a journal tells of.
+    ///
+    /// # Errors
+    /// It is gone for good.
+    pub async fn restore(&self, record: &Record<K>) -> Result<(), Error> {
+        let mut call = Call::local(Instant::now() + RESTORE);
+        self.first().restore(&mut call, record).await
+    }
 }
+
+/// How long taking up one item may take: it is local work.
+const RESTORE: Duration = Duration::from_secs(10);
 
 /// The rest of the list. It can be kept: what happens to a connection between two calls (its
 /// lease ends, its far end goes down) enters the list in the middle.
@@ -135,6 +162,17 @@ impl<K: Kind> Next<K> {
     pub async fn close(&self, call: &mut Call, item: K::Item) -> Result<(), Error> {
         match self.step() {
             Some((element, rest)) => element.close(call, item, rest).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on with taking an item up again.
+    ///
+    /// # Errors
+    /// It is gone for good.
+    pub async fn restore(&self, call: &mut Call, record: &Record<K>) -> Result<(), Error> {
+        match self.step() {
+            Some((element, rest)) => element.restore(call, record, rest).await,
             None => Ok(()),
         }
     }

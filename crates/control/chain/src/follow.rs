@@ -13,7 +13,9 @@ use nsm_api::connection::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Backoff, Directory, Error, Events, Hop, Target, Tasks, Transport};
+use crate::{Backoff, Events, Hop, Tasks, Transport, elements::Downstream};
+
+mod resume;
 
 /// How long a hop that is no endpoint may be away before its connections are asked for again: a
 /// restart of a manager or a forwarder takes less, and their packets flow meanwhile.
@@ -58,7 +60,6 @@ struct Inner {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
     sink: Arc<dyn Sink>,
-    directory: Option<Arc<dyn Directory>>,
     state: Mutex<Followed>,
 }
 
@@ -71,9 +72,9 @@ struct Followed {
 }
 
 struct Stream {
-    target: Target,
-    /// The peer is the endpoint with this name.
-    endpoint: Option<String>,
+    next: Downstream,
+    /// The peer is an endpoint.
+    last: bool,
     ids: Mutex<BTreeSet<String>>,
     emptied: Notify,
 }
@@ -106,35 +107,17 @@ impl Follower {
             transport,
             tasks,
             sink,
-            directory: None,
             state: Mutex::default(),
         }))
     }
 
-    /// The same for a hop that has endpoints next to it: one that was restarted listens on another
-    /// socket, and is found there.
-    #[must_use]
-    pub fn finding(
-        name: impl Into<String>,
-        transport: Arc<dyn Transport>,
-        tasks: Tasks,
-        sink: Arc<dyn Sink>,
-        directory: Arc<dyn Directory>,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            name: name.into(),
-            transport,
-            tasks,
-            sink,
-            directory: Some(directory),
-            state: Mutex::default(),
-        }))
+    /// From now on tells what the peer says of this connection. `last`: the peer is its endpoint.
+    pub fn follow(&self, id: &str, next: Downstream, hop: Arc<dyn Hop>, last: bool) {
+        self.join(id, next, hop, last, false);
     }
 
-    /// From now on tells what the peer says of this connection; `endpoint` is the peer's name where
-    /// it is the connection's endpoint.
-    pub fn follow(&self, id: &str, target: Target, hop: Arc<dyn Hop>, endpoint: Option<&str>) {
-        let key = format!("{target} {}", hop.peer());
+    fn join(&self, id: &str, next: Downstream, hop: Arc<dyn Hop>, last: bool, resumed: bool) {
+        let key = format!("{next} {}", hop.peer());
         let mut state = self.0.state();
         if let Some(before) = state
             .peers
@@ -149,8 +132,8 @@ impl Follower {
         }
         let ids = Mutex::new(BTreeSet::from([id.to_owned()]));
         let stream = Arc::new(Stream {
-            target,
-            endpoint: endpoint.map(str::to_owned),
+            next,
+            last,
             ids,
             emptied: Notify::new(),
         });
@@ -159,7 +142,7 @@ impl Follower {
         let inner = Arc::clone(&self.0);
         self.0
             .tasks
-            .spawn(async move { inner.run(key, stream, hop).await });
+            .spawn(async move { inner.run(key, stream, hop, resumed).await });
     }
 
     /// The connection has ended here.
@@ -192,17 +175,16 @@ impl Inner {
     }
 
     /// Follows one peer until nothing goes through it any more.
-    async fn run(&self, key: String, stream: Arc<Stream>, hop: Arc<dyn Hop>) {
+    async fn run(&self, key: String, stream: Arc<Stream>, hop: Arc<dyn Hop>, resumed: bool) {
         tokio::select! {
             biased;
-            () = self.follow_all(&stream, hop) => {}
+            () = self.follow_all(&stream, hop, resumed) => {}
             () = self.idle(&key, &stream) => {}
         }
     }
 
     /// Follows one peer for ever.
-    async fn follow_all(&self, stream: &Stream, mut hop: Arc<dyn Hop>) {
-        let mut resumed = false;
+    async fn follow_all(&self, stream: &Stream, mut hop: Arc<dyn Hop>, mut resumed: bool) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let began = Instant::now();
@@ -263,7 +245,7 @@ impl Inner {
                 }
             }
             Err(error) => {
-                tracing::debug!(hop = %stream.target, %error, "cannot watch the next hop");
+                tracing::debug!(hop = %stream.next, %error, "cannot watch the next hop");
                 hop.lost().await;
             }
         }
@@ -282,7 +264,7 @@ impl Inner {
                     self.event(stream, &event);
                 }
                 Err(error) => {
-                    tracing::debug!(hop = %stream.target, %error, "the next hop's monitor stream ended");
+                    tracing::debug!(hop = %stream.next, %error, "the next hop's monitor stream ended");
                     return;
                 }
             }
@@ -337,18 +319,21 @@ impl Inner {
 
     /// The peer again, however long it is away. Whoever asks for its connections then is told once.
     async fn reconnect(&self, stream: &Stream) -> Arc<dyn Hop> {
-        let patience = match stream.endpoint {
-            Some(_) => ENDPOINT_PATIENCE,
-            None => PATIENCE,
+        let patience = if stream.last {
+            ENDPOINT_PATIENCE
+        } else {
+            PATIENCE
         };
         let lost = Instant::now();
         let mut told = false;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            match self.reach(stream, Instant::now() + DIAL).await {
+            let deadline = Instant::now() + DIAL;
+            // Where it was, or where it is registered by now.
+            match stream.next.reach(self.transport.as_ref(), deadline).await {
                 Ok(hop) => return hop,
                 Err(error) => {
-                    tracing::debug!(hop = %stream.target, %error, "the next hop is away");
+                    tracing::debug!(hop = %stream.next, %error, "the next hop is away");
                 }
             }
             if !told && lost.elapsed() >= patience {
@@ -357,22 +342,5 @@ impl Inner {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
-    }
-
-    /// Where it was, or where it is registered by now.
-    async fn reach(&self, stream: &Stream, deadline: Instant) -> Result<Arc<dyn Hop>, Error> {
-        let error = match self.transport.connect(&stream.target, deadline).await {
-            Ok(hop) => return Ok(hop),
-            Err(error) => error,
-        };
-        let (Some(directory), Some(name)) = (&self.directory, &stream.endpoint) else {
-            return Err(error);
-        };
-        let endpoint = directory.endpoint(name, deadline).await?;
-        let target = directory.target(&endpoint, deadline).await?;
-        if target.to_string() == stream.target.to_string() {
-            return Err(error);
-        }
-        self.transport.connect(&target, deadline).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use buffa::Message;
 use nsm_api::{
     connection::{Connection, Path},
     networkservice::NetworkServiceRequest,
@@ -9,14 +10,14 @@ use nsm_api::{
 };
 use nsm_policy::custom::{Custom, Policies};
 
-use crate::Call;
+use crate::{Call, journal};
 
 /// A kind of request, so that an element is written once for connections, services and endpoints.
 pub trait Kind: Send + Sync + 'static {
     /// What is asked.
-    type Request: Clone + Debug + Send + Sync + 'static;
+    type Request: Message + Clone + Debug + Send + Sync + 'static;
     /// What is answered, and what a close names.
-    type Item: Clone + Debug + Send + Sync + 'static;
+    type Item: Message + Clone + Debug + Send + Sync + 'static;
     /// The word for one of it in messages and logs.
     const NAME: &'static str;
 
@@ -36,6 +37,10 @@ pub trait Kind: Send + Sync + 'static {
     /// Takes a new id where the kind has one (a connection's id is the one of the own segment;
     /// names stay).
     fn set_id(item: &mut Self::Item, id: &str);
+    /// Takes the tokens out, which are secrets: for a journal.
+    fn strip(item: &mut Self::Item);
+    /// Gives an item that a journal kept the tokens that a caller brings.
+    fn dress(kept: &mut Self::Item, brought: &Self::Item);
     /// What an operator requires of whoever asks us for one.
     fn policies(custom: &Custom) -> &Policies;
 }
@@ -87,6 +92,14 @@ impl Kind for Connections {
         id.clone_into(&mut item.id);
     }
 
+    fn strip(item: &mut Connection) {
+        journal::without_tokens(item.path.get_or_insert_default());
+    }
+
+    fn dress(kept: &mut Connection, brought: &Connection) {
+        journal::with_tokens(kept.path.get_or_insert_default(), &brought.path);
+    }
+
     fn policies(custom: &Custom) -> &Policies {
         &custom.server
     }
@@ -125,6 +138,10 @@ macro_rules! registry_kind {
             }
 
             fn set_id(_: &mut $item, _: &str) {}
+
+            fn strip(_: &mut $item) {}
+
+            fn dress(_: &mut $item, _: &$item) {}
 
             fn policies(custom: &Custom) -> &Policies {
                 &custom.registry_server

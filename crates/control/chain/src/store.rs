@@ -2,20 +2,51 @@
 
 use std::{
     any::{Any, TypeId},
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-type Values = BTreeMap<TypeId, Box<dyn Any + Send>>;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+type Values = HashMap<TypeId, Box<dyn Any + Send>>;
+
+/// A value that a role's journal keeps, so that it is known again after a restart.
+///
+/// Its JSON form is read by later versions: fields are added, never given another meaning. No
+/// secret is in it.
+pub trait Kept: Clone + Serialize + DeserializeOwned + Send + 'static {
+    /// Its name in the journal.
+    const NAME: &'static str;
+}
+
+/// What a journal keeps of one store: values by [`Kept::NAME`].
+pub type Notes = BTreeMap<String, Value>;
 
 /// A table with one value of each type.
 #[derive(Default)]
-pub struct Store(Mutex<Values>);
+pub struct Store {
+    values: Mutex<Values>,
+    notes: Mutex<Notes>,
+}
 
 impl Store {
-    fn values(&self) -> std::sync::MutexGuard<'_, Values> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A store with what a journal kept of another one.
+    #[must_use]
+    pub fn with_notes(notes: Notes) -> Self {
+        Self {
+            notes: Mutex::new(notes),
+            ..Self::default()
+        }
+    }
+
+    fn values(&self) -> MutexGuard<'_, Values> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a value, in place of the one of its type that was there.
@@ -37,6 +68,52 @@ impl Store {
         self.values()
             .remove(&TypeId::of::<T>())
             .and_then(|value| value.downcast().ok().map(|value| *value))
+    }
+
+    /// As [`Store::put`], for the journal as well.
+    pub fn keep<T: Kept>(&self, value: T) -> Option<T> {
+        let before = self.kept::<T>();
+        match serde_json::to_value(&value) {
+            Ok(note) => drop(self.noted().insert(T::NAME.to_owned(), note)),
+            Err(error) => {
+                tracing::error!(what = T::NAME, %error, "a value cannot be journalled; it is lost at a restart");
+            }
+        }
+        self.put(value);
+        before
+    }
+
+    /// As [`Store::get`], also of what was kept before a restart.
+    pub fn kept<T: Kept>(&self) -> Option<T> {
+        if let Some(known) = self.get::<T>() {
+            return Some(known);
+        }
+        let note = self.noted().get(T::NAME).cloned()?;
+        match serde_json::from_value::<T>(note) {
+            Ok(value) => {
+                self.put(value.clone());
+                Some(value)
+            }
+            Err(error) => {
+                tracing::warn!(what = T::NAME, %error, "a journalled value cannot be read and is left out");
+                self.noted().remove(T::NAME);
+                None
+            }
+        }
+    }
+
+    /// As [`Store::take`], out of the journal as well.
+    pub fn take_kept<T: Kept>(&self) -> Option<T> {
+        let value = self.kept::<T>();
+        self.take::<T>();
+        self.noted().remove(T::NAME);
+        value
+    }
+
+    /// What the journal keeps of it.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        self.noted().clone()
     }
 }
 

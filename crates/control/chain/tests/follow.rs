@@ -16,8 +16,8 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Chain, Code, Descriptors, Error, Events, Hop, Target, Tasks, Transport,
-    elements::Table as _,
+    Chain, Code, Descriptors, Error, Events, Expected, Hop, Target, Tasks, Transport,
+    elements::{Downstream, Resolve, Table as _},
     follow::{Change, Follower, Sink},
 };
 use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
@@ -64,6 +64,7 @@ struct World {
     table: Arc<Watched>,
     told: Arc<Told>,
     follower: Follower,
+    next: Downstream,
     transport: Arc<dyn Transport>,
 }
 
@@ -91,6 +92,7 @@ impl World {
             table,
             told,
             follower,
+            next: Downstream::at(target(), None, None),
             transport,
         }
     }
@@ -108,8 +110,7 @@ impl World {
                 .connect(&target(), Instant::now())
                 .await
                 .unwrap();
-            self.follower
-                .follow(id, target(), hop, last.then_some("far"));
+            self.follower.follow(id, self.next.clone(), hop, last);
         }
         ms(5).await;
         self.told.take();
@@ -171,13 +172,9 @@ async fn an_endpoint_is_followed_to_where_it_is_registered_now() {
     const ELSEWHERE: &str = "tcp://10.0.0.9:5002";
     let mut world = World::new();
     let book = Arc::new(Book::default());
-    world.follower = Follower::finding(
-        "own",
-        world.transport.clone(),
-        Tasks::new(),
-        world.told.clone(),
-        book.clone(),
-    );
+    let anybody = |_: &_| Expected::new(|_| Ok(()));
+    let found = Resolve::endpoint(book.clone(), "far".to_owned(), anybody);
+    world.next = Downstream::at(target(), None, Some(found));
     book.add(endpoint("far", "svc", URL, &[]));
     world.follow(&["a"], true).await;
     world.wire.cut(URL);
@@ -355,7 +352,8 @@ async fn a_peer_that_ends_every_stream_is_not_asked_in_a_hot_loop() {
         AtomicUsize::new(0),
     ));
     let follower = Follower::new("own", Arc::new(curt.clone()), Tasks::new(), told);
-    follower.follow("a", target(), Arc::new(curt.clone()), None);
+    let next = Downstream::at(target(), None, None);
+    follower.follow("a", next, Arc::new(curt.clone()), false);
     ms(10_000).await;
     let asked = curt.0.load(Ordering::SeqCst);
     assert!((5..60).contains(&asked), "asked {asked} times in 10 s");

@@ -1,7 +1,7 @@
 //! The connections that have interfaces on this node.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -52,6 +52,12 @@ impl Lives {
     #[must_use]
     pub fn all(&self) -> Vec<Live> {
         self.table().values().cloned().collect()
+    }
+
+    /// The keys of their plans.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<KeyDigest> {
+        self.table().keys().copied().collect()
     }
 
     pub(crate) fn insert(&self, key: KeyDigest, live: Live) {

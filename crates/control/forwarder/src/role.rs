@@ -3,11 +3,11 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use nsm_chain::{
-    Chain, Connections, Directory, Tasks, Tokens, Transport,
+    Chain, Connections, Directory, Journal, Tasks, Tokens, Transport,
     begin::Begin,
     elements::{
-        Answers, Authorize, Connect, Monitor, Neighbour, RecvFd, Relay, Table, Timeout, UpdatePath,
-        UpdateToken,
+        Answers, Authorize, Connect, Monitor, Neighbour, RecvFd, Relay, Suspension, Table, Timeout,
+        UpdatePath, UpdateToken,
     },
     follow::Follower,
 };
@@ -53,6 +53,8 @@ pub struct Parts {
     pub roles: RoleSource,
     /// What watchers see.
     pub table: Arc<dyn Table>,
+    /// Where it writes down what was agreed; without one a restart begins with nothing.
+    pub journal: Option<Arc<dyn Journal>>,
     /// Owns what runs in the background.
     pub tasks: Tasks,
 }
@@ -119,6 +121,26 @@ impl Forwarder {
     }
 }
 
+/// How long links that nobody owns are left after a restart: whoever was answered in the moment
+/// before a kill asks again within seconds.
+const GRACE: Duration = Duration::from_secs(60);
+
+impl Forwarder {
+    /// Deletes, after a grace period, what no connection owns: to be called where every connection
+    /// of before is known.
+    pub fn sweep(&self, parts: &Parts) {
+        let (kernel, lives) = (Arc::clone(&parts.kernel), Arc::clone(&self.lives));
+        parts.tasks.spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            match kernel.sweep(lives.keys()).await {
+                Ok(0) => {}
+                Ok(links) => tracing::info!(links, "deleted what nobody owned"),
+                Err(error) => tracing::warn!(%error, "deleting what nobody owns"),
+            }
+        });
+    }
+}
+
 /// The forwarder, in request order.
 fn list(
     config: &Config,
@@ -134,14 +156,20 @@ fn list(
         kernel,
         roles,
         table,
+        journal,
         tasks,
     } = parts.clone();
-    let follower = Follower::finding(
+    let suspension = Suspension::new(
+        &config.name,
+        table.clone(),
+        transport.clone(),
+        roles.clone(),
+    );
+    let follower = Follower::new(
         &config.name,
         transport.clone(),
         tasks.clone(),
         Arc::new(Relay(table.clone())),
-        directory.clone(),
     );
     let policy = Policy {
         tunnel_ip: config.tunnel_ip,
@@ -168,9 +196,9 @@ fn list(
             Arc::clone(&table),
         )),
         // One at a time for each connection.
-        Box::new(Begin::new(tasks.clone())),
+        Box::new(Begin::journalled(tasks.clone(), journal)),
         // What is not refreshed ends.
-        Box::new(Timeout::new(tokens.clone(), tasks.clone())),
+        Box::new(Timeout::new(tokens.clone(), tasks.clone()).suspending(suspension)),
         // Whoever watches sees what became of it.
         Box::new(Monitor::new(table, follower)),
         // The namespaces that the mechanisms speak of.

@@ -7,12 +7,13 @@ use nsm_api::{
     connection::Connection,
     connectioncontext::{IPContext, Route},
 };
-use nsm_chain::{Code, Error};
+use nsm_chain::{Code, Error, Kept};
 use nsm_model::{
     ifname::IfName,
     mechanism::{Mtu, Vni},
 };
 use nsm_plan::{KernelSide, NetnsId, Side, VxlanSide};
+use serde::{Deserialize, Serialize};
 
 /// The MTU of a connection whose context names none: Ethernet's.
 pub(crate) const DEFAULT_MTU: u32 = 1500;
@@ -26,7 +27,7 @@ const MAX_ROUTES: usize = 1024;
 const MAX_NEIGHBOURS: usize = 1024;
 
 /// One end of a tunnel between two nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tunnel {
     /// Our node's address.
     pub local: IpAddr,
@@ -36,6 +37,10 @@ pub struct Tunnel {
     pub port: u16,
     /// The connection's number on both.
     pub vni: Vni,
+}
+
+impl Kept for Tunnel {
+    const NAME: &'static str = "mechanisms";
 }
 
 impl From<Tunnel> for Side {

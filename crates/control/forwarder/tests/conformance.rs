@@ -365,6 +365,7 @@ async fn the_list_stands_in_order() {
         require_encryption: false,
     };
     let parts = Parts {
+        journal: None,
         secret: Secret::new([1; 32]),
         tokens: world.keys.clone(),
         transport: Wire::default().transport(world.keys.clone()),

@@ -53,6 +53,11 @@ impl View {
         Some(seen)
     }
 
+    /// Waits, shortly after a start, for what was local before it.
+    pub(crate) async fn returned(&self, deadline: Instant) {
+        self.locals.returned(deadline).await;
+    }
+
     /// Changes whenever an endpoint of this node has registered.
     pub(crate) fn came(&self) -> tokio::sync::watch::Receiver<()> {
         self.locals.came()
@@ -113,7 +118,12 @@ impl Directory for View {
         seen.ok_or_else(|| unknown_endpoint(name))
     }
 
-    async fn target(&self, endpoint: &NetworkServiceEndpoint, _: Instant) -> Result<Target, Error> {
+    async fn target(
+        &self,
+        endpoint: &NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Target, Error> {
+        self.returned(deadline).await;
         match self.locals.get(&endpoint.name) {
             Some(local) => local.target(),
             None => Ok(Target::Url(EndpointUrl::parse(&endpoint.url))),

@@ -14,7 +14,7 @@ use nsm_policy::roles::{Role, RoleSource};
 use nsm_registry::mirror::Sourced;
 use nsm_rpc::{Answers, Find};
 
-use crate::{View, watching::Watching};
+use crate::{Local, View, watching::Watching};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -63,6 +63,10 @@ pub(crate) fn pass(
     let trusted = roles.hop(&caller.id).is_some() || roles.holds(Role::Operator, &caller.id);
     if !trusted && owner != Some(&caller.id) {
         return Some(endpoint.clone());
+    }
+    // Known from before our restart, and not back yet.
+    if local.as_ref().is_some_and(Local::is_awaited) {
+        return None;
     }
     let socket = local.and_then(|local| local.socket);
     if let Some((_, socket)) = socket
@@ -142,6 +146,7 @@ impl Find<Endpoints> for Finder {
             .unwrap_or_default();
         let caller = call.caller.clone();
         if !query.watch {
+            self.view.returned(call.deadline).await;
             let copied = self.view.mirror().endpoints(&wanted);
             let named = !wanted.name.is_empty();
             let found = self.found::<Endpoints>(copied, wanted, &call).await?;

@@ -15,4 +15,4 @@ mod watching;
 pub use directory::View;
 pub use finder::Finder;
 pub use locals::{Local, Locals};
-pub use role::{Config, Known, Manager, Parts, Seams, connections, endpoints, services};
+pub use role::{Config, Journals, Known, Manager, Parts, Seams, connections, endpoints, services};

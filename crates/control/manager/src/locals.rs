@@ -12,7 +12,13 @@ use nsm_model::{
     spiffe::SpiffeId,
     url::{EndpointUrl, InodeUrl},
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant, timeout_at},
+};
+
+/// How long after a start endpoints of before are waited for.
+const RETURN: Duration = Duration::from_secs(2);
 
 /// One of them.
 #[derive(Debug, Clone)]
@@ -26,6 +32,12 @@ pub struct Local {
 }
 
 impl Local {
+    /// Whether it can only be reached by a socket that has not come yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let url = EndpointUrl::parse(&self.endpoint.url);
+        self.socket.is_none() && matches!(url, EndpointUrl::Inode(_))
+    }
+
     /// Where it is reached from this process.
     ///
     /// # Errors
@@ -53,6 +65,7 @@ impl Local {
 pub struct Locals {
     table: Mutex<BTreeMap<String, Local>>,
     came: watch::Sender<()>,
+    since: Instant,
 }
 
 impl Default for Locals {
@@ -60,6 +73,7 @@ impl Default for Locals {
         Self {
             table: Mutex::default(),
             came: watch::Sender::new(()),
+            since: Instant::now(),
         }
     }
 }
@@ -73,6 +87,18 @@ impl Locals {
     pub fn insert(&self, local: Local) {
         self.table().insert(local.endpoint.name.clone(), local);
         self.came.send_replace(());
+    }
+
+    /// Waits until what was local before our restart can be reached again: its connection to us was
+    /// lost, so it registers again at once. Nobody waits for long, and only after a start.
+    pub(crate) async fn returned(&self, deadline: Instant) {
+        let patience = deadline.min(self.since + RETURN);
+        let mut came = self.came();
+        while Instant::now() < patience && self.table().values().any(Local::is_awaited) {
+            if timeout_at(patience, came.changed()).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Changes whenever one is inserted.

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use nsm_chain::{
-    Chain, Connections, Directory, Element, Endpoints, Expected, Services, Target, Tasks, Tokens,
-    Transport,
+    Chain, Connections, Directory, Element, Endpoints, Expected, Journal, Services, Target, Tasks,
+    Tokens, Transport,
     begin::Begin,
     elements::{
-        Answers, Authorize, ClientInfo, Connect, Monitor, Names, Neighbour, RecvFd, Relay, Table,
-        Timeout, UpdatePath, UpdateToken,
+        Answers, Authorize, ClientInfo, Connect, Monitor, Names, Neighbour, RecvFd, Relay,
+        Suspension, Table, Timeout, UpdatePath, UpdateToken,
     },
     follow::Follower,
 };
@@ -52,8 +52,25 @@ pub struct Parts {
     pub mirror: Mirror,
     /// What watchers see.
     pub table: Arc<dyn Table>,
+    /// Where it writes down what was agreed; without them a restart begins with nothing.
+    pub journals: Journals,
     /// Owns what runs in the background.
     pub tasks: Tasks,
+}
+
+/// A manager's journals.
+#[derive(Clone, Default)]
+pub struct Journals {
+    /// Of connections.
+    pub connections: Option<Arc<dyn Journal>>,
+    /// Of the endpoints and forwarders of its node.
+    pub endpoints: Option<Arc<dyn Journal>>,
+}
+
+impl std::fmt::Debug for Journals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Journals")
+    }
 }
 
 impl std::fmt::Debug for Parts {
@@ -87,6 +104,7 @@ impl Manager {
             transport: Arc::new(parts.transport.clone()),
             directory: Arc::new(view.clone()),
             table: parts.table.clone(),
+            journals: parts.journals.clone(),
             tasks: parts.tasks.clone(),
             known: Known {
                 services: parts.mirror.names::<Services>(),
@@ -121,6 +139,8 @@ pub struct Seams {
     pub directory: Arc<dyn Directory>,
     /// What watchers see.
     pub table: Arc<dyn Table>,
+    /// Where it writes down what was agreed.
+    pub journals: Journals,
     /// Owns what runs in the background.
     pub tasks: Tasks,
     /// What is registered.
@@ -167,10 +187,17 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         transport,
         directory,
         table,
+        journals,
         tasks,
         ..
     } = seams.clone();
     let roles = config.forwarders.roles.clone();
+    let suspension = Suspension::new(
+        &config.name,
+        Arc::clone(&table),
+        Arc::clone(&transport),
+        roles.clone(),
+    );
     let forwarder = Expected::role(&roles, &[Role::Forwarder]);
     let relay = Arc::new(Relay(Arc::clone(&table)));
     let follower = Follower::new(&config.name, Arc::clone(&transport), tasks.clone(), relay);
@@ -189,9 +216,9 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         // A client of its own, a hop's by role; and nobody names what is another's.
         Box::new(Neighbour::new(Place::Manager, roles, Arc::clone(&table))),
         // One at a time for each connection.
-        Box::new(Begin::new(tasks.clone())),
+        Box::new(Begin::journalled(tasks.clone(), journals.connections)),
         // What is not refreshed ends.
-        Box::new(Timeout::new(tokens.clone(), tasks.clone())),
+        Box::new(Timeout::new(tokens.clone(), tasks.clone()).suspending(suspension)),
         // Whoever watches sees what became of it.
         Box::new(Monitor::new(table, follower)),
         // Where the client runs.
@@ -242,6 +269,7 @@ pub fn endpoints(
 ) -> Chain<Endpoints> {
     let Seams {
         tokens,
+        journals,
         tasks,
         known,
         ..
@@ -257,7 +285,7 @@ pub fn endpoints(
         // A workload registers for itself alone, and what it may.
         Box::new(chain::Relay::new(roles, Relays::Nobody)),
         // One at a time for each name.
-        Box::new(Begin::new(tasks.clone())),
+        Box::new(Begin::journalled(tasks.clone(), journals.endpoints)),
         // What is not registered again is not local for ever.
         Box::new(Timeout::new(tokens.clone(), tasks)),
         // Where it runs.

@@ -247,6 +247,7 @@ async fn the_lists_stand_in_order() {
     let keys = Keys::new("own", Clock::default());
     assert_eq!(keys.own_id(), spiffe("own"));
     let seams = Seams {
+        journals: Default::default(),
         secret: Secret::new([1; 32]),
         tokens: keys.clone(),
         transport: Wire::default().transport(keys),

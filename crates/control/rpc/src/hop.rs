@@ -11,7 +11,7 @@ use nsm_api::{
     connection::{Connection, ConnectionEvent, MonitorScopeSelector},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Code, Error, Expected, Target, Token};
+use nsm_chain::{Code, Error, Expected, Target, Token, elements::Interest};
 use nsm_identity::token::{Claims, TokenError};
 use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
 use nsm_policy::{custom::Custom, denial::Kind, standard::Signatures};
@@ -226,6 +226,10 @@ impl nsm_chain::elements::Table for Connections {
 
     fn sees(&self, id: &str, who: &SpiffeId) -> bool {
         Self::sees(self, id, who)
+    }
+
+    fn interest(&self, id: &str, who: &SpiffeId) -> Interest {
+        Self::interest(self, id, who)
     }
 
     fn delete(&self, id: &str) {

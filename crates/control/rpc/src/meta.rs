@@ -12,6 +12,10 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 pub const TOKEN_KEY: &str = "nsm-client-token";
 /// When it expires, RFC 3339 with up to nine digits of a second.
 pub const EXPIRES_KEY: &str = "nsm-client-token-expires";
+/// What is left of the token's life by its sender's clock, in milliseconds: ours alone, so that a
+/// lease between our own hops does not depend on two clocks agreeing. Peers that do not know it
+/// pass it by.
+pub const LEFT_KEY: &str = "nsm-client-token-left-ms";
 /// The path of a registry call, in requests and in response headers
 /// (sdk/pkg/registry/common/grpcmetadata).
 pub const PATH_KEY: &str = "path";
@@ -70,6 +74,9 @@ fn single<'a>(metadata: &'a MetadataMap, key: &str) -> Result<Option<&'a str>, E
 pub fn put_token(metadata: &mut MetadataMap, token: &Token) -> Result<(), Error> {
     metadata.insert(TOKEN_KEY, value(TOKEN_KEY, &token.jwt)?);
     metadata.insert(EXPIRES_KEY, value(EXPIRES_KEY, &rfc3339(token.expires))?);
+    if let Some(left) = token.left {
+        metadata.insert(LEFT_KEY, value(LEFT_KEY, &left.as_millis().to_string())?);
+    }
     Ok(())
 }
 
@@ -87,6 +94,7 @@ pub fn token(metadata: &MetadataMap) -> Result<Option<Token>, Error> {
         (Some(jwt), Some(expires)) => Ok(Some(Token {
             jwt: jwt.to_owned(),
             expires: parse_rfc3339(expires)?,
+            left: left(metadata)?,
         })),
         (Some(_), None) => Err(invalid(format!(
             "metadata {TOKEN_KEY:?} came without {EXPIRES_KEY:?}"
@@ -95,6 +103,18 @@ pub fn token(metadata: &MetadataMap) -> Result<Option<Token>, Error> {
             "metadata {EXPIRES_KEY:?} came without {TOKEN_KEY:?}"
         ))),
     }
+}
+
+fn left(metadata: &MetadataMap) -> Result<Option<Duration>, Error> {
+    let Some(text) = single(metadata, LEFT_KEY)? else {
+        return Ok(None);
+    };
+    let millis = text.parse().map_err(|_| {
+        invalid(format!(
+            "metadata {LEFT_KEY:?} is {text:?}; write whole milliseconds"
+        ))
+    })?;
+    Ok(Some(Duration::from_millis(millis)))
 }
 
 fn rfc3339(time: SystemTime) -> String {

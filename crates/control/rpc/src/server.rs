@@ -171,9 +171,15 @@ pub fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
         Ok::<_, Error>((token, timeout.unwrap_or(meta::DEFAULT_TIMEOUT)))
     };
     let (token, timeout): (Option<Token>, Duration) = read().map_err(|error| to_status(&error))?;
-    let token = token.map(|token| Token {
-        expires: skew::end(peer, &token.jwt, token.expires, SystemTime::now()),
-        ..token
+    let token = token.map(|token| {
+        let now = SystemTime::now();
+        let expires = skew::end(peer, &token.jwt, token.expires, now);
+        let left = skew::left(token.left, expires, now);
+        Token {
+            expires,
+            left,
+            ..token
+        }
     });
     let call = Call::from(peer.caller(), token, Instant::now() + timeout);
     call.scratch.put(Arc::clone(peer));

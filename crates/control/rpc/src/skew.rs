@@ -46,6 +46,17 @@ pub(crate) fn end(peer: &Peer, jwt: &str, expires: SystemTime, now: SystemTime) 
     expires.min(claims.expires())
 }
 
+/// What a peer says is left of its token's life: no more than tokens live, unless the token itself
+/// says more, so that nobody gives itself a lease that it did not sign.
+pub(crate) fn left(
+    said: Option<Duration>,
+    expires: SystemTime,
+    now: SystemTime,
+) -> Option<Duration> {
+    let by_ours = expires.duration_since(now).unwrap_or_default();
+    said.map(|said| said.min(by_ours.max(DEFAULT_TOKEN_LIFE)))
+}
+
 fn tell(peer: &Peer, skew: Skew) {
     let (peer, address) = (&peer.id, &peer.address);
     match skew {

@@ -103,6 +103,7 @@ impl TokenSource {
         Ok(Token {
             jwt: issued.token.to_string(),
             expires: issued.expires,
+            left: issued.expires.duration_since(now).ok(),
         })
     }
 

@@ -26,6 +26,7 @@ fn tokens_there_and_back() {
     let token = Token {
         jwt: "a.b.c".to_owned(),
         expires,
+        left: Some(Duration::from_millis(599_000)),
     };
     let mut map = MetadataMap::new();
     meta::put_token(&mut map, &token).unwrap();

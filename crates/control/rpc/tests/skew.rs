@@ -34,7 +34,11 @@ async fn lease(signed: SystemTime, said: SystemTime) -> u64 {
         .sign(&id("client"), &id("server"), signed)
         .unwrap();
     let mut message = outgoing(&peer, &caller.tokens, request("x"), Some(soon())).unwrap();
-    let token = Token { jwt, expires: said };
+    let token = Token {
+        jwt,
+        expires: said,
+        left: None,
+    };
     meta::put_token(message.metadata_mut(), &token).unwrap();
     let mut client = NetworkServiceClient::with_origin(peer.channel(), origin());
     let answer = client.request(message).await.unwrap().into_inner();

@@ -68,6 +68,7 @@ impl Client {
             table,
             liveness,
             tasks,
+            ..
         } = parts.clone();
         let chain = Chain::new(vec![
             // Our own segment is the first.

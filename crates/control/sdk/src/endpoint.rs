@@ -7,8 +7,8 @@ use nsm_chain::{
     Chain, Connections, Element,
     begin::Begin,
     elements::{
-        Answers, Authorize, Connect, Monitor, Neighbour, RecvFd, Timeout, TrimPath, UpdatePath,
-        UpdateToken,
+        Answers, Authorize, Connect, Monitor, Neighbour, RecvFd, Suspension, Timeout, TrimPath,
+        UpdatePath, UpdateToken,
     },
 };
 use nsm_policy::roles::Place;
@@ -105,8 +105,11 @@ fn base(parts: &Parts) -> Vec<Box<dyn Element<Connections>>> {
         tasks,
         namespace,
         roles,
+        transport,
+        journal,
         ..
     } = parts.clone();
+    let suspension = Suspension::new(name.clone(), Arc::clone(&table), transport, roles.clone());
     vec![
         // Whose connection it is.
         Box::new(UpdatePath::new(
@@ -122,9 +125,9 @@ fn base(parts: &Parts) -> Vec<Box<dyn Element<Connections>>> {
         // Forwarders alone; and nobody names what is another's.
         Box::new(Neighbour::new(Place::Endpoint, roles, Arc::clone(&table))),
         // One at a time for each connection.
-        Box::new(Begin::new(tasks.clone())),
+        Box::new(Begin::journalled(tasks.clone(), journal)),
         // What is not refreshed ends.
-        Box::new(Timeout::new(tokens, tasks)),
+        Box::new(Timeout::new(tokens, tasks).suspending(suspension)),
         // Whoever watches sees what became of it.
         Box::new(Monitor::last(table)),
         // Our namespace goes to the forwarder that called, and on to the next one.

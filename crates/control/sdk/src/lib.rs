@@ -23,7 +23,7 @@ pub use registration::{Offer, Registration};
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
-use nsm_chain::{Target, Tasks, Tokens, Transport, elements::Table};
+use nsm_chain::{Journal, Target, Tasks, Tokens, Transport, elements::Table};
 use nsm_model::{ids::Secret, url::InodeUrl};
 use nsm_policy::roles::RoleSource;
 
@@ -57,6 +57,8 @@ pub struct Parts {
     pub table: Arc<dyn Table>,
     /// Asks the data paths of our connections.
     pub liveness: Arc<dyn Liveness>,
+    /// Where an endpoint writes down what was agreed; without one a restart begins with nothing.
+    pub journal: Option<Arc<dyn Journal>>,
     /// Owns what runs in the background.
     pub tasks: Tasks,
 }

@@ -113,6 +113,7 @@ impl World {
 
     fn parts(&self) -> Parts {
         Parts {
+            journal: None,
             name: "own".to_owned(),
             secret: Secret::new([1; 32]),
             tokens: self.keys.clone(),

@@ -93,6 +93,7 @@ async fn prepare(role: &str, settings: &Settings) -> anyhow::Result<Prepared> {
         })
         .collect();
     let parts = Parts {
+        journal: None,
         name: settings.name.clone(),
         secret: station.secret.clone(),
         tokens: Arc::new(station.tokens.clone()),

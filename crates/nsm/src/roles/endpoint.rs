@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     begin::Beginning,
     config::{labels, truth, written_labels},
+    journal::{Journalled, Table},
     policies::{Asks, Masks},
     roles::{MANAGER_SOCKET, forwarder::own_namespace, place::Place, registration},
     sockets::Sockets,
@@ -166,7 +167,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         address(&settings.connect_to).map_err(|error| anyhow!("--connect-to: {error}"))?,
     );
     let own_labels = labels(&settings.labels).map_err(|error| anyhow!("--labels: {error}"))?;
+    let mut journalled = Journalled::open(settings.common.state_dir.as_deref(), &settings.name)?;
     let parts = Parts {
+        // One that passes connections on takes them up again with their next request: what joins
+        // its interfaces is asked for then.
+        journal: journalled
+            .journal(Table::Connections)
+            .filter(|_| !settings.passthrough),
         name: settings.name.clone(),
         secret: station.secret.clone(),
         tokens: Arc::new(station.tokens.clone()),
@@ -181,6 +188,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let kind = kind(&settings, rules.as_ref(), &station, own_labels.clone())?;
     let endpoint = Endpoint::new(&parts, kind, Vec::new());
+    let restored = nsm_chain::restore(&endpoint.chain, journalled.take(Table::Connections)).await;
+    tracing::info!(?restored, "connections of before");
     let own = address(&settings.listen_on).map_err(|error| anyhow!("--listen-on: {error}"))?;
     let listener =
         Listener::bind_for(std::slice::from_ref(&own), &settings.sockets.access()?).await?;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::{
     begin::Beginning,
     config::{labels, written_labels},
+    journal::{Journalled, Table},
     policies::{Asks, Masks},
     roles::{MANAGER_SOCKET, registration},
     sockets::Sockets,
@@ -108,7 +109,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let manager = Target::Url(
         address(&settings.connect_to).map_err(|error| anyhow!("--connect-to: {error}"))?,
     );
+    let mut journalled = Journalled::open(settings.common.state_dir.as_deref(), &settings.name)?;
     let parts = Parts {
+        journal: journalled.journal(Table::Connections),
         secret: station.secret.clone(),
         tokens: Arc::new(station.tokens.clone()),
         transport: Arc::new(station.transport.clone()),
@@ -120,6 +123,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let forwarder = Forwarder::new(&config, &parts);
     forwarder.attend(&config, &parts, gone, settings.metrics_interval);
+    let restored = nsm_chain::restore(&forwarder.chain, journalled.take(Table::Connections)).await;
+    tracing::info!(?restored, "connections of before");
+    if journalled.complete && restored.unreadable == 0 {
+        forwarder.sweep(&parts);
+    } else {
+        tracing::warn!("not everything of before is known: links that nobody owns are left alone");
+    }
     let own = address(&settings.listen_on).map_err(|error| anyhow!("--listen-on: {error}"))?;
     let listener =
         Listener::bind_for(std::slice::from_ref(&own), &settings.sockets.access()?).await?;

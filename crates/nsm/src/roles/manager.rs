@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_chain::Target;
 use nsm_confine::Profile;
-use nsm_manager::{Config, Manager, Parts, elements::Forwarders};
+use nsm_manager::{Config, Journals, Manager, Parts, elements::Forwarders};
 use nsm_model::url::EndpointUrl;
 use nsm_policy::roles::Role;
 use nsm_registry::mirror::{Mirror, RpcSource};
@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::{
     begin::Beginning,
+    journal::{Journalled, Table},
     policies::{Asked, Asks, Masks},
     roles::MANAGER_SOCKET,
     sockets::Sockets,
@@ -110,7 +111,12 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         transport: station.to(&[Role::Registry]),
         target: Target::Url(registry.clone()),
     };
+    let mut journalled = Journalled::open(settings.common.state_dir.as_deref(), &settings.name)?;
     let parts = Parts {
+        journals: Journals {
+            connections: journalled.journal(Table::Connections),
+            endpoints: journalled.journal(Table::Endpoints),
+        },
         secret: station.secret.clone(),
         tokens: Arc::new(station.tokens.clone()),
         transport: station.transport.clone(),
@@ -129,6 +135,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         info: info(&settings),
     };
     let manager = Manager::new(&config, &parts);
+    let endpoints = nsm_chain::restore(&manager.endpoints, journalled.take(Table::Endpoints)).await;
+    let connections =
+        nsm_chain::restore(&manager.connections, journalled.take(Table::Connections)).await;
+    tracing::info!(?endpoints, ?connections, "of before");
     let server = station
         .server()
         .connections(manager.connections)

@@ -125,7 +125,13 @@ fn tokens(world: &World) {
     let registry: SpiffeId = "spiffe://nsm.lab/registry-node-1".parse().unwrap();
     let later = SystemTime::now() + Duration::from_secs(300);
     let past = SystemTime::now() - Duration::from_secs(300);
-    let token = |jwt: String, expires| Some(Token { jwt, expires });
+    let token = |jwt: String, expires| {
+        Some(Token {
+            jwt,
+            expires,
+            left: None,
+        })
+    };
     let signed = |by: &Identity, sub: &SpiffeId, aud: &SpiffeId, expires| {
         token(by.signer().sign(sub, aud, expires).unwrap(), expires)
     };

@@ -7,7 +7,10 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use nsm_api::connection::{Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector};
-use nsm_chain::{Events, elements::Table};
+use nsm_chain::{
+    Events,
+    elements::{Interest, Table},
+};
 use nsm_model::spiffe::SpiffeId;
 use tokio::sync::broadcast;
 
@@ -19,6 +22,8 @@ const QUEUE: usize = 1024;
 pub struct Watched {
     connections: Mutex<BTreeMap<String, Connection>>,
     shown: Mutex<BTreeMap<String, Vec<SpiffeId>>>,
+    /// What a test says; who is not spoken of watches.
+    interests: Mutex<BTreeMap<(String, SpiffeId), Interest>>,
     events: broadcast::Sender<ConnectionEvent>,
 }
 
@@ -27,6 +32,7 @@ impl Default for Watched {
         Self {
             connections: Mutex::default(),
             shown: Mutex::default(),
+            interests: Mutex::default(),
             events: broadcast::channel(QUEUE).0,
         }
     }
@@ -60,6 +66,18 @@ impl Watched {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn interests(&self) -> MutexGuard<'_, BTreeMap<(String, SpiffeId), Interest>> {
+        self.interests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on somebody does this about a connection.
+    pub fn says(&self, id: &str, who: &SpiffeId, interest: Interest) {
+        self.interests()
+            .insert((id.to_owned(), who.clone()), interest);
     }
 
     /// Every connection.
@@ -113,6 +131,14 @@ impl Table for Watched {
 
     fn sees(&self, id: &str, who: &SpiffeId) -> bool {
         self.shown().get(id).is_some_and(|to| to.contains(who))
+    }
+
+    fn interest(&self, id: &str, who: &SpiffeId) -> Interest {
+        let interests = self.interests();
+        interests
+            .get(&(id.to_owned(), who.clone()))
+            .copied()
+            .unwrap_or(Interest::Watches)
     }
 
     fn delete(&self, id: &str) {

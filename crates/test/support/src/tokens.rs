@@ -86,6 +86,7 @@ pub fn jwt(signer: &SpiffeId, sub: &SpiffeId, aud: &SpiffeId, expires: SystemTim
     Token {
         jwt: parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join("."),
         expires,
+        left: None,
     }
 }
 

@@ -18,7 +18,6 @@ use std::{
 
 use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
-use nsm_model::path;
 use tokio::time::Instant;
 
 use super::{
@@ -26,31 +25,14 @@ use super::{
     recvfd::{Held, inode, inodes},
 };
 use crate::{
-    Blame, Call, Code, Connections, Element, Error, Expected, Hop, Next, Target, Tasks, Transport,
+    Blame, Call, Code, Connections, Element, Error, Expected, Hop, Kind as _, Next, Record, Target,
+    Tasks, Transport,
     begin::Factory,
+    downstream::{Beyond, Downstream, Resolve},
 };
 
 /// How long closing at a hop that the connection left may take: nobody waits for it.
 const CLOSE_BEHIND: Duration = Duration::from_secs(5);
-
-/// Where a connection goes from here.
-#[derive(Debug, Clone)]
-pub struct Downstream {
-    /// The next hop.
-    pub target: Target,
-    /// The connection as that hop answered it.
-    pub connection: Connection,
-    /// Who must answer there.
-    pub expected: Option<Expected>,
-}
-
-impl Downstream {
-    /// Which hop that is. A hop that was restarted may give the connection another id and listen
-    /// on another socket, and is the same hop by its name.
-    fn hop(&self) -> Option<&str> {
-        path::next(&self.connection.path).map(|segment| segment.name.as_str())
-    }
-}
 
 /// See the module.
 pub struct Connect {
@@ -85,13 +67,8 @@ impl Connect {
         }
     }
 
-    async fn reach(
-        &self,
-        target: &Target,
-        expected: Option<&Expected>,
-        deadline: Instant,
-    ) -> Result<Arc<dyn Hop>, Error> {
-        let reached = reach(self.transport.as_ref(), target, expected, deadline).await;
+    async fn reach(&self, next: &Downstream, deadline: Instant) -> Result<Arc<dyn Hop>, Error> {
+        let reached = next.reach(self.transport.as_ref(), deadline).await;
         reached.map_err(|error| Error {
             blame: Blame::NextHop,
             ..error
@@ -127,9 +104,7 @@ impl Connect {
         };
         if refused.is_signature() {
             hop.retire();
-            let again = self
-                .reach(&now.target, now.expected.as_ref(), call.deadline)
-                .await?;
+            let again = self.reach(now, call.deadline).await?;
             let proved = answers.check(call, again.as_ref(), &now.connection);
             if again.peer() == hop.peer() && proved.is_ok() {
                 return Ok(again);
@@ -148,28 +123,14 @@ impl Connect {
             }
             let deadline = Instant::now() + CLOSE_BEHIND;
             let closed = async {
-                let expected = left.expected.as_ref();
-                let hop = reach(transport.as_ref(), &left.target, expected, deadline).await?;
-                hop.close(left.connection, deadline).await
+                let hop = left.reach(transport.as_ref(), deadline).await?;
+                hop.close(left.connection.clone(), deadline).await
             };
             if let Err(error) = closed.await {
-                tracing::info!(hop = %left.target, %error, "closing at the hop that a connection left");
+                tracing::info!(hop = left.hop(), %error, "closing at the hop that a connection left");
             }
         });
     }
-}
-
-async fn reach(
-    transport: &dyn Transport,
-    target: &Target,
-    expected: Option<&Expected>,
-    deadline: Instant,
-) -> Result<Arc<dyn Hop>, Error> {
-    let hop = transport.connect(target, deadline).await?;
-    if let Some(expected) = expected {
-        expected.check(hop.peer())?;
-    }
-    Ok(hop)
 }
 
 fn send_descriptors(
@@ -216,17 +177,11 @@ impl Element<Connections> for Connect {
                 "nobody before `connect` in this role's list chose the next hop",
             )
         })?;
-        let expected = call.scratch.get::<Expected>();
-        let hop = self
-            .reach(&target, expected.as_ref(), call.deadline)
-            .await?;
+        let mut now = Downstream::at(target, call.scratch.get::<Expected>(), call.scratch.get());
+        let hop = self.reach(&now, call.deadline).await?;
         send_descriptors(call, hop.as_ref(), &request)?;
         let answer = hop.request(request, call.deadline).await?;
-        let now = Downstream {
-            target,
-            connection: answer.clone(),
-            expected,
-        };
+        now.connection = answer.clone();
         let before = call.store.get::<Downstream>();
         let moved = before.as_ref().map(Downstream::hop) != Some(now.hop());
         let proved = match self.accept(call, &now, hop).await {
@@ -241,6 +196,7 @@ impl Element<Connections> for Connect {
         if let Some(left) = before.filter(|_| moved) {
             self.close_behind(call, left);
         }
+        call.store.keep(Beyond::of(&now));
         call.store.put(now);
         call.scratch.put(proved);
         Ok(answer)
@@ -253,17 +209,33 @@ impl Element<Connections> for Connect {
         _next: Next<Connections>,
     ) -> Result<(), Error> {
         // A hop that was restarted knows where to go from the elements before, if at all.
-        let left = call.store.take::<Downstream>().or_else(|| {
-            Some(Downstream {
-                target: call.scratch.get()?,
-                connection,
-                expected: call.scratch.get(),
-            })
-        });
+        call.store.take_kept::<Beyond>();
+        let left = match call.store.take::<Downstream>() {
+            Some(mut known) => {
+                Connections::dress(&mut known.connection, &connection);
+                Some(known)
+            }
+            None => call.scratch.get().map(|target| {
+                let mut left = Downstream::at(target, call.scratch.get(), call.scratch.get());
+                left.connection = connection;
+                left
+            }),
+        };
         let Some(left) = left else { return Ok(()) };
-        let hop = self
-            .reach(&left.target, left.expected.as_ref(), call.deadline)
-            .await?;
+        let hop = self.reach(&left, call.deadline).await?;
         hop.close(left.connection, call.deadline).await
+    }
+
+    async fn restore(
+        &self,
+        call: &mut Call,
+        _record: &Record<Connections>,
+        _next: Next<Connections>,
+    ) -> Result<(), Error> {
+        let beyond = call.store.kept::<Beyond>();
+        if let (Some(beyond), Some(resolve)) = (beyond, call.scratch.get::<Resolve>()) {
+            call.store.put(beyond.found_by(resolve));
+        }
+        Ok(())
     }
 }

@@ -15,8 +15,9 @@ use nsm_api::{
 };
 use nsm_model::spiffe::SpiffeId;
 
+use super::{Downstream, Interest};
 use crate::{
-    Call, Connections, Element, Error, Hop, Next, Target,
+    Call, Connections, Element, Error, Hop, Next, Record,
     call::Own,
     follow::{Change, Follower, Sink},
 };
@@ -30,6 +31,8 @@ pub trait Table: Send + Sync {
     fn show(&self, id: &str, to: Vec<SpiffeId>);
     /// Whether somebody may see a connection, other than as an operator.
     fn sees(&self, id: &str, who: &SpiffeId) -> bool;
+    /// What somebody does about a connection here.
+    fn interest(&self, id: &str, who: &SpiffeId) -> Interest;
     /// A connection has ended.
     fn delete(&self, id: &str);
     /// The connection with this id.
@@ -71,15 +74,13 @@ impl Monitor {
         let Some(follower) = &self.follower else {
             return;
         };
-        let (Some(hop), Some(target)) = (
+        let (Some(hop), Some(next)) = (
             call.scratch.get::<Arc<dyn Hop>>(),
-            call.scratch.get::<Target>(),
+            call.store.get::<Downstream>(),
         ) else {
             return;
         };
-        let last = connection.path.path_segments.len() == connection.path.index as usize + 2;
-        let endpoint = last.then_some(connection.network_service_endpoint_name.as_str());
-        follower.follow(id, target, hop, endpoint);
+        follower.follow(id, next, hop, is_last(connection));
     }
 }
 
@@ -120,6 +121,39 @@ impl Element<Connections> for Monitor {
         self.table.delete(&id);
         closed
     }
+
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<Connections>,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        next.restore(call, record).await?;
+        let Own { id, key, .. } = Own::of(call)?;
+        let seen_by = record.bringer.iter().cloned().chain([key.owner]).collect();
+        self.table.show(&id, seen_by);
+        let mut connection = record.item.clone();
+        connection.state = match call.scratch.get::<Fallen>() {
+            Some(Fallen) => State::DOWN.into(),
+            None => State::UP.into(),
+        };
+        if let (Some(follower), Some(downstream)) = (&self.follower, call.store.get::<Downstream>())
+        {
+            follower.resume(&id, downstream, is_last(&connection));
+        }
+        self.table.update(connection);
+        Ok(())
+    }
+}
+
+/// Said in `call.scratch` by an element that takes a connection up again and finds its far end
+/// gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Fallen;
+
+/// Whether the next hop is the endpoint.
+fn is_last(connection: &Connection) -> bool {
+    connection.path.path_segments.len() == connection.path.index as usize + 2
 }
 
 /// What comes from further on is told to whoever watches here.

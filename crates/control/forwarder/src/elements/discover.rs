@@ -14,8 +14,11 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
     registry::NetworkServiceEndpoint,
 };
-use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Next, Tokens, elements::Own};
+use nsm_chain::{
+    Call, Code, Connections, Directory, Element, Error, Kept, Next, Tokens, elements::Own,
+};
 use nsm_model::select;
+use serde::{Deserialize, Serialize};
 
 use super::mechanismtranslation::Far;
 
@@ -27,12 +30,20 @@ const MAX_FAILED: usize = 32;
 pub struct Candidates(pub Vec<NetworkServiceEndpoint>);
 
 /// Endpoints that this connection has been moved away from, the last one last.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Failed(Vec<String>);
 
+impl Kept for Failed {
+    const NAME: &'static str = "discover";
+}
+
 /// The endpoint that serves this connection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Chosen(pub(super) String);
+
+impl Kept for Chosen {
+    const NAME: &'static str = "roundrobin";
+}
 
 /// See the module.
 pub struct Discover {
@@ -90,7 +101,7 @@ impl Discover {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let key = Own::of(call)?.key.digest();
-        let failed = call.store.get::<Failed>().unwrap_or_default();
+        let failed = call.store.kept::<Failed>().unwrap_or_default();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         let mut found = select::candidates(
             &connection.labels,
@@ -144,8 +155,8 @@ fn nothing_matches(connection: &Connection, registered: usize) -> Error {
 /// The endpoint that failed is put last from now on, and no longer asked for by name.
 fn reselect(call: &Call, connection: &mut Connection) {
     let named = std::mem::take(&mut connection.network_service_endpoint_name);
-    let chosen = call.store.take::<Chosen>().map(|chosen| chosen.0);
-    let mut failed = call.store.get::<Failed>().unwrap_or_default();
+    let chosen = call.store.take_kept::<Chosen>().map(|chosen| chosen.0);
+    let mut failed = call.store.kept::<Failed>().unwrap_or_default();
     for name in chosen
         .into_iter()
         .chain([named])
@@ -156,9 +167,9 @@ fn reselect(call: &Call, connection: &mut Connection) {
     }
     let surplus = failed.0.len().saturating_sub(MAX_FAILED);
     failed.0.drain(..surplus);
-    call.store.put(failed);
+    call.store.keep(failed);
     // Whoever comes next negotiates anew, and is not asked to choose as well.
-    call.store.take::<Far>();
+    call.store.take_kept::<Far>();
     connection.state = State::UP.into();
 }
 

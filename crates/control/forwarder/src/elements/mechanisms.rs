@@ -14,7 +14,7 @@ use nsm_api::{
     connection::{Connection, Mechanism},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Call, Code, Connections, Element, Error, Next, elements::Own};
+use nsm_chain::{Call, Code, Connections, Element, Error, Next, Record, elements::Own};
 use nsm_model::{
     ifname::IfName,
     mechanism::{Kernel, Kind, MechanismError, Vxlan},
@@ -60,6 +60,17 @@ impl std::fmt::Display for NearSide {
 }
 
 impl NearSide {
+    /// The namespace of whoever asked, where that is on this node.
+    pub(crate) fn namespace(&self) -> Option<NetnsId> {
+        match self {
+            Self::Kernel { netns, .. } => Some(NetnsId {
+                dev: netns.dev,
+                ino: netns.ino,
+            }),
+            Self::Vxlan { .. } => None,
+        }
+    }
+
     /// As a plan has it.
     ///
     /// # Errors
@@ -167,7 +178,7 @@ impl Mechanisms {
         }
         let known = call
             .store
-            .get::<Tunnel>()
+            .kept::<Tunnel>()
             .filter(|known| known.remote == remote);
         let kept = asked
             .vni
@@ -198,7 +209,7 @@ impl Mechanisms {
 
 /// Whether the endpoint that is asked for is the one that serves the connection.
 fn serves(call: &Call, connection: &Connection) -> bool {
-    let chosen = call.store.get::<Chosen>();
+    let chosen = call.store.kept::<Chosen>();
     chosen.is_some_and(|chosen| chosen.0 == connection.network_service_endpoint_name)
 }
 
@@ -273,7 +284,7 @@ impl Element<Connections> for Mechanisms {
             .ok_or_else(|| Error::new(Code::Internal, "the near side was lost"))?;
         let mut connection = answer.inspect_err(|_| {
             // A refresh that failed keeps its VNI, and that one alone: its packets flow.
-            match (call.store.get::<Tunnel>(), &near.side) {
+            match (call.store.kept::<Tunnel>(), &near.side) {
                 (None, _) => self.vnis.release(&id),
                 (Some(known), NearSide::Vxlan { tunnel }) if known.vni != tunnel.vni => {
                     self.vnis.release_one(&id, tunnel.vni);
@@ -282,7 +293,7 @@ impl Element<Connections> for Mechanisms {
             }
         })?;
         if let NearSide::Vxlan { tunnel } = near.side {
-            let before = call.store.put(tunnel);
+            let before = call.store.keep(tunnel);
             if let Some(before) = before.filter(|before| before.vni != tunnel.vni) {
                 self.vnis.refuse(before.remote, before.vni);
                 self.vnis.release_one(&id, before.vni);
@@ -300,10 +311,22 @@ impl Element<Connections> for Mechanisms {
     ) -> Result<(), Error> {
         let id = connection.id.clone();
         let closed = next.close(call, connection).await;
-        if let Some(tunnel) = call.store.take::<Tunnel>() {
+        if let Some(tunnel) = call.store.take_kept::<Tunnel>() {
             self.vnis.refuse(tunnel.remote, tunnel.vni);
         }
         self.vnis.release(&id);
         closed
+    }
+
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<Connections>,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        if let Some(tunnel) = call.store.kept::<Tunnel>() {
+            self.vnis.claim(&record.item.id, tunnel.vni);
+        }
+        next.restore(call, record).await
     }
 }

@@ -15,11 +15,14 @@ use nsm_api::{
     connection::{Connection, Mechanism},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Call, Code, Connections, Element, Error, Next, Target, elements::Downstream};
+use nsm_chain::{
+    Call, Code, Connections, Element, Error, Kept, Next, Target, elements::Downstream,
+};
 use nsm_model::mechanism::{
     Kernel, Kind, MechanismError, Mtu, Payload, Vxlan, encrypted, keys, overhead,
 };
 use nsm_plan::{NetnsId, Side};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Tunnel,
@@ -40,11 +43,16 @@ pub struct Policy {
 }
 
 /// The mechanism that was agreed with the next hop: with which hop, or endpoint of this node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Far {
     /// The mechanism.
+    #[serde(with = "nsm_chain::message")]
     pub mechanism: Mechanism,
     place: String,
+}
+
+impl Kept for Far {
+    const NAME: &'static str = "mechanismtranslation";
 }
 
 impl std::fmt::Display for Far {
@@ -202,7 +210,7 @@ impl Element<Connections> for MechanismTranslation {
             true => connection.network_service_endpoint_name.clone(),
             false => hop.clone(),
         };
-        let agreed = call.store.get::<Far>().filter(|far| far.place == place);
+        let agreed = call.store.kept::<Far>().filter(|far| far.place == place);
         connection.mechanism = match agreed {
             Some(far) => MessageField::some(far.mechanism),
             None => MessageField::none(),
@@ -220,7 +228,7 @@ impl Element<Connections> for MechanismTranslation {
         };
         let far = Far { mechanism, place };
         call.scratch.put(far.clone());
-        call.store.put(far);
+        call.store.keep(far);
         Ok(answer)
     }
 }

@@ -13,7 +13,9 @@ use async_trait::async_trait;
 use nsm_api::{
     connection::Connection, networkservice::NetworkServiceRequest, registry::NetworkServiceEndpoint,
 };
-use nsm_chain::{Call, Code, Connections, Directory, Element, Error, Expected, Next};
+use nsm_chain::{
+    Call, Code, Connections, Directory, Element, Error, Expected, Next, Record, elements::Resolve,
+};
 use nsm_policy::roles::{RoleSource, serves};
 
 use super::discover::{Candidates, Chosen};
@@ -40,12 +42,19 @@ impl RoundRobin {
         Self { directory, roles }
     }
 
-    fn expected(&self, endpoint: &NetworkServiceEndpoint, service: &str) -> Expected {
-        let (roles, name) = (self.roles.clone(), endpoint.name.clone());
-        let owner = endpoint.path_ids.first().cloned().unwrap_or_default();
-        let service = service.to_owned();
-        Expected::new(move |peer| serves(&roles.current(), peer, &name, &owner, &service))
+    fn resolve(&self, name: &str, service: &str) -> Resolve {
+        let (roles, service) = (self.roles.clone(), service.to_owned());
+        Resolve::endpoint(self.directory.clone(), name.to_owned(), move |endpoint| {
+            expected(&roles, endpoint, &service)
+        })
     }
+}
+
+fn expected(roles: &RoleSource, endpoint: &NetworkServiceEndpoint, service: &str) -> Expected {
+    let (roles, name) = (roles.clone(), endpoint.name.clone());
+    let owner = endpoint.path_ids.first().cloned().unwrap_or_default();
+    let service = service.to_owned();
+    Expected::new(move |peer| serves(&roles.current(), peer, &name, &owner, &service))
 }
 
 /// Whether another endpoint may do what this one did not.
@@ -81,15 +90,16 @@ impl Element<Connections> for RoundRobin {
             let answer = match self.directory.target(endpoint, call.deadline).await {
                 Ok(target) => {
                     let service = &request.connection.network_service;
-                    call.scratch.put(self.expected(endpoint, service));
+                    call.scratch.put(expected(&self.roles, endpoint, service));
                     call.scratch.put(target);
+                    call.scratch.put(self.resolve(&endpoint.name, service));
                     next.request(call, request).await
                 }
                 Err(error) => Err(error),
             };
             match answer {
                 Ok(connection) => {
-                    call.store.put(Chosen(endpoint.name.clone()));
+                    call.store.keep(Chosen(endpoint.name.clone()));
                     return Ok(connection);
                 }
                 Err(error) => {
@@ -103,5 +113,18 @@ impl Element<Connections> for RoundRobin {
             }
         }
         Err(first_cause.unwrap_or_else(|| Error::new(Code::NotFound, "no endpoint to try")))
+    }
+
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<Connections>,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        if let Some(Chosen(name)) = call.store.kept() {
+            call.scratch
+                .put(self.resolve(&name, &record.item.network_service));
+        }
+        next.restore(call, record).await
     }
 }

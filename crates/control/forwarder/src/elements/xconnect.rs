@@ -4,6 +4,7 @@
 //! next hop agreed to. It joins them into a plan, compares it with what stands, and has the kernel
 //! make the difference. A VNI that this node cannot use is chosen again, here or at the far end.
 //! *Where it stands*: after `mechanisms`, which knows the near side; before `roundrobin`.
+//! *After a restart*: takes over what the kernel holds of the plan in the journal.
 //! *On Close*: takes the plan back while the next hops close, and reports the failures of both.
 
 use std::sync::Arc;
@@ -14,19 +15,21 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Call, Code, Connections, Element, Error, Next,
+    Call, Code, Connections, Element, Error, Kept, Next, Record,
     begin::Factory,
-    elements::{Held, Own},
+    elements::{Fallen, Held, Own},
 };
+use nsm_kernel::NetnsRef;
 use nsm_model::{mechanism::Vni, path, url::InodeUrl};
 use nsm_plan::{KeyDigest, NetnsId, Plan, cross_connect, diff};
+use serde::{Deserialize, Serialize};
 
 use super::{
     mechanisms::{Near, NearSide},
     mechanismtranslation::Far,
 };
 use crate::{
-    Kernel, KernelError, Lives, Tunnel, Vnis,
+    Adopted, Kernel, KernelError, Lives, Tunnel, Vnis,
     kernel::Namespaces,
     lives::{Broken, Live},
 };
@@ -36,8 +39,18 @@ use crate::{
 const MAX_VNI_TRIES: usize = 4;
 
 /// The plan that stands.
-#[derive(Debug, Clone)]
-struct Standing(Plan);
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Standing {
+    plan: Plan,
+    /// Its namespaces, as they are found again after a restart.
+    places: Vec<NetnsRef>,
+    /// The namespace of whoever asked, where that is on this node.
+    near: Option<NetnsId>,
+}
+
+impl Kept for Standing {
+    const NAME: &'static str = "xconnect";
+}
 
 /// See the module.
 pub struct Xconnect {
@@ -95,8 +108,13 @@ impl Xconnect {
                 Error::new(Code::FailedPrecondition, message)
             })?;
             match self.apply(call, &plan).await {
-                Ok(()) => {
-                    self.record(call, own, KeyDigest(digest), plan, &near.side)?;
+                Ok(places) => {
+                    let standing = Standing {
+                        plan,
+                        places,
+                        near: near.side.namespace(),
+                    };
+                    self.record(call, own, standing)?;
                     return Ok(Outcome::Done);
                 }
                 Err(KernelError::VniInUse(vni)) => {
@@ -139,25 +157,20 @@ impl Xconnect {
         Ok(true)
     }
 
-    async fn apply(&self, call: &Call, plan: &Plan) -> Result<(), KernelError> {
-        let standing = call
-            .store
-            .get::<Standing>()
-            .map(|standing| standing.0)
-            .unwrap_or_default();
-        let standing = if call.store.take::<Broken>().is_some() {
-            if let Err(error) = self.kernel.undo(standing).await {
+    /// Answers with every namespace of the plan, as it is found again.
+    async fn apply(&self, call: &Call, plan: &Plan) -> Result<Vec<NetnsRef>, KernelError> {
+        let mut standing = call.store.kept::<Standing>().unwrap_or_default();
+        if call.store.take::<Broken>().is_some() {
+            if let Err(error) = self.kernel.undo(standing.plan).await {
                 call.store.put(Broken);
                 return Err(error);
             }
-            call.store.take::<Standing>();
-            Plan::default()
-        } else {
-            standing
-        };
-        let changes = diff(&standing, plan);
+            call.store.take_kept::<Standing>();
+            standing = Standing::default();
+        }
+        let changes = diff(&standing.plan, plan);
         if changes.is_empty() {
-            return Ok(());
+            return Ok(standing.places);
         }
         let held = Held::of(call);
         let namespaces: Namespaces = plan
@@ -173,46 +186,66 @@ impl Xconnect {
                 ))
             })
             .collect();
-        self.kernel.apply(changes, namespaces).await.map(drop)
+        let mut places = self.kernel.apply(changes, namespaces).await?;
+        let wanted = plan.namespaces();
+        let before = standing.places.into_iter();
+        let known: Vec<NetnsId> = places.iter().map(|place| place.id).collect();
+        places.extend(
+            before.filter(|place| wanted.contains(&place.id) && !known.contains(&place.id)),
+        );
+        Ok(places)
     }
 
-    fn record(
-        &self,
-        call: &Call,
-        own: &Own,
-        key: KeyDigest,
-        plan: Plan,
-        near: &NearSide,
-    ) -> Result<(), Error> {
-        call.store.put(Standing(plan.clone()));
-        let near = match near {
-            NearSide::Kernel { netns, .. } => Some(NetnsId {
-                dev: netns.dev,
-                ino: netns.ino,
-            }),
-            NearSide::Vxlan { .. } => None,
-        };
-        let factory = Factory::of(call)?;
+    fn record(&self, call: &Call, own: &Own, standing: Standing) -> Result<(), Error> {
         let live = Live {
             id: own.id.clone(),
-            plan,
-            near,
-            factory,
+            plan: standing.plan.clone(),
+            near: standing.near,
+            factory: Factory::of(call)?,
             store: Arc::clone(&call.store),
         };
-        self.lives.insert(key, live);
+        call.store.keep(standing);
+        self.lives.insert(KeyDigest(own.digest()), live);
         Ok(())
     }
 
     async fn undo(&self, call: &Call, id: &str) -> Result<(), Error> {
-        let Some(Standing(plan)) = call.store.take::<Standing>() else {
+        let Some(standing) = call.store.take_kept::<Standing>() else {
             return Ok(());
         };
         self.lives.remove(id);
         self.kernel
-            .undo(plan)
+            .undo(standing.plan)
             .await
             .map_err(|error| to_error(id, error))
+    }
+
+    /// What the kernel still holds of a connection after our restart.
+    async fn adopt(&self, call: &mut Call, own: &Own, standing: Standing) -> Result<(), Error> {
+        let Standing { plan, places, near } = &standing;
+        let (found, near) = (self.kernel.adopt(plan, places).await, *near);
+        self.record(call, own, standing)?;
+        let id = &own.id;
+        match found {
+            Ok(Adopted::AsItWas) => {}
+            Ok(Adopted::Repaired(what)) => {
+                tracing::warn!(id, ?what, "changed while we were away, put right");
+            }
+            Ok(Adopted::Gone(gone)) if near.is_some_and(|near| gone.contains(&near)) => {
+                let message = format!("connection {id}: its client's namespace is gone");
+                return Err(Error::new(Code::NotFound, message));
+            }
+            Ok(Adopted::Gone(_)) => {
+                tracing::info!(id, "the far namespace of this connection is gone");
+                call.store.put(Broken);
+                call.scratch.put(Fallen);
+            }
+            Err(error) => {
+                tracing::error!(id, %error, "could not be taken over from the kernel; it is made anew when it is asked for");
+                call.store.put(Broken);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -260,11 +293,11 @@ impl Element<Connections> for Xconnect {
                 Ok(Outcome::Done) => return Ok(named(call, connection)),
                 Ok(Outcome::FarVni) => {
                     next.close(call, connection).await?;
-                    call.store.take::<Far>();
+                    call.store.take_kept::<Far>();
                     ask.connection.get_or_insert_default().state = State::UP.into();
                 }
                 Err(error) => {
-                    if call.store.get::<Standing>().is_none()
+                    if call.store.kept::<Standing>().is_none()
                         && let Err(also) = next.close(call, connection).await
                     {
                         tracing::warn!(id = own.id, %also, "closing what could not be connected");
@@ -294,5 +327,19 @@ impl Element<Connections> for Xconnect {
             .filter_map(Result::err)
             .collect();
         Error::join(errors).map_or(Ok(()), Err)
+    }
+
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<Connections>,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        next.restore(call, record).await?;
+        let own = Own::of(call)?;
+        match call.store.kept::<Standing>() {
+            Some(standing) => self.adopt(call, &own, standing).await,
+            None => Ok(()),
+        }
     }
 }

@@ -150,6 +150,7 @@ impl World {
             info: [("nodeName".to_owned(), format!("node-{n}"))].into(),
         };
         let seams = Seams {
+            journals: Default::default(),
             secret: secret(&name),
             tokens: keys.clone(),
             transport: self.wire.transport(keys),
@@ -184,6 +185,7 @@ impl World {
         };
         let events = kernel.listen();
         let parts = Parts {
+            journal: None,
             secret: secret(&name),
             tokens: keys.clone(),
             transport: self.wire.transport(keys),
@@ -204,6 +206,7 @@ impl World {
         let (keys, table) = (Keys::new(name, self.clock), Arc::new(Watched::default()));
         let (inode, descriptor) = namespace(file);
         let parts = nsm_sdk::Parts {
+            journal: None,
             name: name.to_owned(),
             secret: secret(name),
             tokens: keys.clone(),

@@ -16,13 +16,19 @@ use nsm_api::{
     registry::{NetworkService, NetworkServiceEndpoint},
 };
 use nsm_chain::{
-    Call, Code, Connections, Directory, Element, Error, Expected, Next, elements::Downstream,
+    Call, Code, Connections, Directory, Element, Error, Expected, Kept, Next, Record,
+    elements::{Downstream, Resolve},
 };
 use nsm_model::{path, select};
+use serde::{Deserialize, Serialize};
 
 /// The forwarder that carries this connection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Chosen(String);
+
+impl Kept for Chosen {
+    const NAME: &'static str = "discoverforwarder";
+}
 
 /// See the module.
 pub struct DiscoverForwarder {
@@ -50,6 +56,11 @@ impl DiscoverForwarder {
             service: service.into(),
             expected,
         }
+    }
+
+    fn resolve(&self, name: String) -> Resolve {
+        let expected = self.expected.clone();
+        Resolve::endpoint(self.directory.clone(), name, move |_| expected.clone())
     }
 
     async fn forwarders(
@@ -83,7 +94,7 @@ impl DiscoverForwarder {
             );
             return Err(Error::new(Code::FailedPrecondition, message));
         }
-        let before = call.store.get::<Chosen>().map(|chosen| chosen.0);
+        let before = call.store.kept::<Chosen>().map(|chosen| chosen.0);
         let before =
             before.or_else(|| path::next(&connection.path).map(|segment| segment.name.clone()));
         fit.sort_by_key(|forwarder| Some(&forwarder.name) != before.as_ref());
@@ -121,13 +132,14 @@ impl Element<Connections> for DiscoverForwarder {
             let answer = match self.directory.target(&forwarder, call.deadline).await {
                 Ok(target) => {
                     call.scratch.put(target);
+                    call.scratch.put(self.resolve(forwarder.name.clone()));
                     next.request(call, request.clone()).await
                 }
                 Err(error) => Err(error),
             };
             match answer {
                 Ok(connection) => {
-                    call.store.put(Chosen(forwarder.name));
+                    call.store.keep(Chosen(forwarder.name));
                     return Ok(connection);
                 }
                 // Only one that is away leaves anything for another to do.
@@ -156,5 +168,17 @@ impl Element<Connections> for DiscoverForwarder {
                 .put(self.directory.target(&forwarder, call.deadline).await?);
         }
         next.close(call, connection).await
+    }
+
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<Connections>,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        if let Some(Chosen(name)) = call.store.kept() {
+            call.scratch.put(self.resolve(name));
+        }
+        next.restore(call, record).await
     }
 }

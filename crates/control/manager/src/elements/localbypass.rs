@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use buffa::MessageField;
 use buffa_types::google::protobuf::Timestamp;
 use nsm_api::registry::NetworkServiceEndpoint;
-use nsm_chain::{Call, Code, Element, Endpoints, Error, Next, Tokens};
+use nsm_chain::{Call, Code, Element, Endpoints, Error, Next, Record, Tokens};
 use nsm_policy::{
     denial::{Denial, Kind},
     roles::{Role, RoleSource},
@@ -167,5 +167,21 @@ impl Element<Endpoints> for LocalBypass {
         }
         self.own_url.clone_into(&mut endpoint.url);
         next.close(call, endpoint).await
+    }
+
+    /// It stays visible: its socket comes with its next registration, which a lost connection to
+    /// us makes it do at once.
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<Endpoints>,
+        next: Next<Endpoints>,
+    ) -> Result<(), Error> {
+        self.locals.insert(Local {
+            endpoint: record.item.clone(),
+            owner: record.bringer.clone(),
+            socket: None,
+        });
+        next.restore(call, record).await
     }
 }

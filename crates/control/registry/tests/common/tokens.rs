@@ -29,6 +29,7 @@ pub(crate) fn jwt(sub: &str, aud: &str, expires: SystemTime) -> Token {
     Token {
         jwt: parts.join("."),
         expires,
+        left: None,
     }
 }
 

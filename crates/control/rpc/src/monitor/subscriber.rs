@@ -50,9 +50,17 @@ pub(crate) fn event(kind: ConnectionEventType, connections: &[Arc<Connection>]) 
     }
 }
 
+/// Who subscribes, and which connections it names by the id of one of their segments.
+#[derive(Debug, Clone)]
+pub(crate) struct Watcher {
+    pub(crate) who: SpiffeId,
+    pub(crate) named: Vec<String>,
+}
+
 /// The table's end of a subscription.
 pub(crate) struct Subscriber {
     pub(crate) filter: Filter,
+    pub(crate) watcher: Option<Watcher>,
     queue: mpsc::Sender<Change>,
     cut: Arc<AtomicBool>,
 }
@@ -61,6 +69,7 @@ impl Subscriber {
     /// Both ends; `initial` is what the subscriber sees first.
     pub(crate) fn new(
         filter: Filter,
+        watcher: Option<Watcher>,
         initial: VecDeque<ConnectionEvent>,
         number: u64,
         table: Weak<Table>,
@@ -75,7 +84,13 @@ impl Subscriber {
             number,
             table,
         };
-        (Self { filter, queue, cut }, events)
+        let subscriber = Self {
+            filter,
+            watcher,
+            queue,
+            cut,
+        };
+        (subscriber, events)
     }
 
     /// Whether the subscriber keeps up.

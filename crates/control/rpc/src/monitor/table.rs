@@ -7,13 +7,13 @@ use std::{
 
 use async_trait::async_trait;
 use nsm_api::connection::{Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector};
-use nsm_chain::{Call, Code, Error};
+use nsm_chain::{Call, Code, Error, elements::Interest};
 use nsm_model::spiffe::SpiffeId;
 use nsm_policy::denial::{Denial, Kind};
 
 use super::{
     matches,
-    subscriber::{Change, Events, Filter, Subscriber, event},
+    subscriber::{Change, Events, Filter, Subscriber, Watcher, event},
 };
 use crate::server::{Answers, Monitor};
 
@@ -136,7 +136,36 @@ impl Connections {
         &self,
         filter: impl Fn(&Connection, &[SpiffeId]) -> bool + Send + Sync + 'static,
     ) -> Result<Events, Error> {
-        self.subscribe_boxed(Box::new(filter))
+        self.subscribe_boxed(Box::new(filter), None)
+    }
+
+    /// What somebody does about a connection: whoever has one watches the hop that it goes through,
+    /// and names it where it holds it in spite of a lease that has ended.
+    #[must_use]
+    pub fn interest(&self, id: &str, who: &SpiffeId) -> Interest {
+        let state = self.0.state();
+        let watchers = state
+            .subscribers
+            .values()
+            .filter_map(|one| one.watcher.as_ref());
+        let mut theirs = watchers.filter(|watcher| watcher.who == *who).peekable();
+        if theirs.peek().is_none() {
+            return Interest::Away;
+        }
+        let Some(connection) = state.connections.get(id) else {
+            return Interest::Watches;
+        };
+        let names = |watcher: &Watcher| {
+            let segments = &connection.path.path_segments;
+            segments
+                .iter()
+                .any(|segment| watcher.named.contains(&segment.id))
+        };
+        if theirs.any(names) {
+            Interest::Holds
+        } else {
+            Interest::Watches
+        }
     }
 
     /// The id of a connection that `selector` names by an id, where the caller sees none of those
@@ -164,7 +193,7 @@ impl Connections {
         foreign
     }
 
-    fn subscribe_boxed(&self, filter: Filter) -> Result<Events, Error> {
+    fn subscribe_boxed(&self, filter: Filter, watcher: Option<Watcher>) -> Result<Events, Error> {
         let mut state = self.0.state();
         if state.subscribers.len() >= MAX_SUBSCRIBERS {
             let message = format!("{MAX_SUBSCRIBERS} monitor streams are open here already");
@@ -178,8 +207,13 @@ impl Connections {
             .collect();
         let number = state.next;
         state.next += 1;
-        let (subscriber, events) =
-            Subscriber::new(filter, initial(&seen), number, Arc::downgrade(&self.0));
+        let (subscriber, events) = Subscriber::new(
+            filter,
+            watcher,
+            initial(&seen),
+            number,
+            Arc::downgrade(&self.0),
+        );
         state.subscribers.insert(number, subscriber);
         Ok(events)
     }
@@ -281,8 +315,17 @@ impl Monitor for Service {
         if let Some(id) = self.connections.foreign(&selector, |_, shown| own(shown)) {
             return Err(Self::denied(&who, &id));
         }
+        let segments = selector.path_segments.iter();
+        let named = segments.map(|segment| segment.id.clone());
+        let watcher = Watcher {
+            who,
+            named: named.filter(|id| !id.is_empty()).collect(),
+        };
         let sees =
             move |one: &Connection, shown: &[SpiffeId]| matches(&selector, one) && own(shown);
-        Ok(Box::pin(self.connections.subscribe(sees)?))
+        let events = self
+            .connections
+            .subscribe_boxed(Box::new(sees), Some(watcher))?;
+        Ok(Box::pin(events))
     }
 }

@@ -17,9 +17,9 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Call, Connections, Element, Error, Hop, Next, Own, Target, Tasks, Transport,
+    Call, Connections, Element, Error, Hop, Next, Own, Tasks, Transport,
     begin::Factory,
-    elements::{Table, copy_metrics},
+    elements::{Downstream, Table, copy_metrics},
     follow::{Change, Follower, Sink},
 };
 
@@ -81,8 +81,8 @@ impl Element<Connections> for Heal {
         let factory = Factory::of(call)?;
         self.healer.granted(id.clone(), factory, &connection);
         let hop = call.scratch.take::<Arc<dyn Hop>>();
-        if let (Some(hop), Some(target)) = (hop, call.scratch.get::<Target>()) {
-            self.follower.follow(&id, target, hop, None);
+        if let (Some(hop), Some(next)) = (hop, call.store.get::<Downstream>()) {
+            self.follower.follow(&id, next, hop, false);
         }
         Ok(connection)
     }

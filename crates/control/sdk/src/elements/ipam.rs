@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use nsm_api::{
     connection::Connection, connectioncontext::Route, networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Call, Code, Connections, Element, Error, Next};
+use nsm_chain::{Call, Code, Connections, Element, Error, Next, Record};
 use nsm_model::ipam::{IpamError, PointToPoint};
 
 /// The addresses of an endpoint, and which connection has which.
@@ -119,5 +119,27 @@ impl Element<Connections> for Ipam {
         let closed = next.close(call, connection).await;
         self.prefixes.with(|addresses| addresses.free(&id));
         closed
+    }
+
+    async fn restore(
+        &self,
+        call: &mut Call,
+        record: &Record<Connections>,
+        next: Next<Connections>,
+    ) -> Result<(), Error> {
+        let (id, mut item) = (record.item.id.clone(), record.item.clone());
+        let context = item.context.get_or_insert_default();
+        let ip = context.ip_context.get_or_insert_default();
+        let again = self.prefixes.with(|addresses| {
+            let again = addresses.allocate(&id, ip);
+            addresses.confirm(&id);
+            again
+        });
+        // The prefixes may be others since: the connection keeps what it has, and moves when it is
+        // asked for again.
+        if let Err(error) = again {
+            tracing::warn!(id, %error, "the addresses of a connection are none of ours any more");
+        }
+        next.restore(call, record).await
     }
 }

@@ -1,0 +1,76 @@
+//! What `begin` writes down of an item, and how it takes the item up again.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant};
+
+use super::{Factory, Table, Turn};
+use crate::{Call, Code, Error, Kind, Next, Record, Store};
+
+/// How long closing an item may take that is gone for good: nobody waits for it.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
+
+impl<K: Kind> Turn<K> {
+    /// Writes down what stands.
+    pub(super) fn keep(&mut self) {
+        let Some(journal) = &self.table.journal else {
+            return;
+        };
+        let Some((request, item)) = self.state.item.clone() else {
+            return;
+        };
+        let mut record = Record::<K> {
+            own: self.state.own.clone(),
+            bringer: self.state.bringer.clone(),
+            request,
+            item,
+            notes: self.store.notes(),
+        };
+        K::strip(K::item_mut(&mut record.request));
+        K::strip(&mut record.item);
+        journal.keep(&self.id, record.write());
+        self.state.kept = true;
+    }
+}
+
+impl<K: Kind> Table<K> {
+    /// Takes up an item that the journal tells of.
+    pub(super) async fn restore(
+        self: &Arc<Self>,
+        call: &mut Call,
+        record: &Record<K>,
+        next: &Next<K>,
+    ) -> Result<(), Error> {
+        let id = K::id(&record.item).to_owned();
+        let store = Arc::new(Store::with_notes(record.notes.clone()));
+        let (entry, turn) = self.entry(&id, self.limit, store)?;
+        let Some(state) = turn else {
+            let message = format!("{} {id} is in the journal twice", K::NAME);
+            return Err(Error::new(Code::AlreadyExists, message));
+        };
+        let mut turn = self.turn(&id, &entry, state);
+        turn.state.item = Some((record.request.clone(), record.item.clone()));
+        turn.state.own.clone_from(&record.own);
+        turn.state.bringer.clone_from(&record.bringer);
+        turn.state.kept = true;
+        call.store = Arc::clone(&turn.store);
+        call.own.clone_from(&record.own);
+        let factory = Factory {
+            id,
+            table: Arc::downgrade(self),
+            next: next.clone(),
+        };
+        call.scratch.put(factory.clone());
+        let restored = next.restore(call, record).await;
+        turn.keep();
+        drop(turn);
+        if restored.is_err() {
+            self.tasks.finish(async move {
+                if let Err(error) = factory.close(Instant::now() + CLOSE_PATIENCE).await {
+                    tracing::info!(?factory, %error, "closing what a restart did not find again");
+                }
+            });
+        }
+        restored
+    }
+}

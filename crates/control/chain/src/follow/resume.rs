@@ -1,0 +1,46 @@
+//! Following again after a restart.
+
+use tokio::time::Instant;
+
+use super::{DIAL, Follower, RETRY};
+use crate::{Backoff, elements::Downstream};
+
+/// Stands for the peer of a connection whose peer is being found.
+const RESUMING: &str = "";
+
+impl Follower {
+    /// As [`Follower::follow`], of a connection that was taken up again: its peer is found first,
+    /// for as long as that takes, and is asked whether it still has the connection.
+    pub fn resume(&self, id: &str, downstream: Downstream, last: bool) {
+        self.0
+            .state()
+            .peers
+            .insert(id.to_owned(), RESUMING.to_owned());
+        let (follower, id) = (self.clone(), id.to_owned());
+        self.0.tasks.spawn(async move {
+            let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+            while follower.is_resuming(&id) {
+                let deadline = Instant::now() + DIAL;
+                let found = downstream.connect(follower.0.transport.as_ref(), deadline);
+                match found.await {
+                    Ok((found, hop)) => {
+                        let next = downstream.clone().found_at(found);
+                        if follower.is_resuming(&id) {
+                            follower.join(&id, next, hop, last, true);
+                        }
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::debug!(id, %error, "the next hop is not back yet");
+                        tokio::time::sleep(backoff.next_wait()).await;
+                    }
+                }
+            }
+        });
+    }
+
+    fn is_resuming(&self, id: &str) -> bool {
+        let state = self.0.state();
+        state.peers.get(id).is_some_and(|key| key == RESUMING)
+    }
+}

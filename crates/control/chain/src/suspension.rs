@@ -1,0 +1,170 @@
+//! A lease that ended while the hop before may be away: kept until something is known.
+//!
+//! Nobody can be asked whether it still has a connection, but everybody who has one watches the
+//! next hop. So a hop that doubts opens a watch at the next hop that names the connection by its
+//! id: it *holds* it. A lease whose hop holds the connection does not end; one whose hop watches
+//! us without holding it has been disowned; and one whose hop does not watch at all is suspended.
+//! Hops of the Go implementation fit in: one that is alive watches its connections as well.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use nsm_api::connection::{MonitorScopeSelector, PathSegment};
+use nsm_model::spiffe::SpiffeId;
+use nsm_policy::roles::RoleSource;
+use tokio::time::{Instant, sleep};
+
+use crate::{Error, Own, Store, Transport};
+use crate::{
+    downstream::Downstream,
+    elements::{LONGEST, Table},
+};
+
+/// How long a hop that watches us has to say that it holds a connection: its own lease ends when
+/// ours does, within what a call takes.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a hop is looked at while there is doubt.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long reaching the next hop may take.
+const DIAL: Duration = Duration::from_secs(2);
+
+/// What somebody does about one of our connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// It has no stream open here.
+    Away,
+    /// It watches this hop.
+    Watches,
+    /// It watches this connection by its id.
+    Holds,
+}
+
+/// See the module; cheap to clone.
+#[derive(Clone)]
+pub struct Suspension {
+    name: String,
+    table: Arc<dyn Table>,
+    transport: Arc<dyn Transport>,
+    roles: RoleSource,
+}
+
+impl std::fmt::Debug for Suspension {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Suspension({})", self.name)
+    }
+}
+
+/// A lease in doubt.
+pub(crate) struct Doubt {
+    suspension: Suspension,
+    bringer: SpiffeId,
+    id: String,
+    store: Arc<Store>,
+    lease: Duration,
+}
+
+impl Suspension {
+    /// Of the hop with this name, whose watchers `table` knows.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        table: Arc<dyn Table>,
+        transport: Arc<dyn Transport>,
+        roles: RoleSource,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            table,
+            transport,
+            roles,
+        }
+    }
+
+    /// What is in doubt of a connection that a hop brought; nothing of a client's own, which is
+    /// gone when it does not come.
+    pub(crate) fn doubt(
+        &self,
+        bringer: &SpiffeId,
+        own: &Own,
+        store: &Arc<Store>,
+        lease: Duration,
+    ) -> Option<Doubt> {
+        self.roles.current().hop(bringer)?;
+        Some(Doubt {
+            suspension: self.clone(),
+            bringer: bringer.clone(),
+            id: own.id.clone(),
+            store: Arc::clone(store),
+            lease,
+        })
+    }
+}
+
+impl Doubt {
+    /// Waits until the connection is known to be nobody's, and holds it further on meanwhile.
+    pub(crate) async fn ended(&self) {
+        tokio::select! {
+            biased;
+            () = self.disowned() => {}
+            () = self.hold() => {}
+        }
+    }
+
+    async fn disowned(&self) {
+        let began = Instant::now();
+        let mut here = None;
+        // One that was away has a whole lease for its client's refresh.
+        let mut patience = GRACE;
+        while began.elapsed() < LONGEST {
+            let interest = self.suspension.table.interest(&self.id, &self.bringer);
+            if interest == Interest::Watches {
+                if here.get_or_insert_with(Instant::now).elapsed() >= patience {
+                    return;
+                }
+            } else {
+                if patience == GRACE {
+                    let bringer = &self.bringer;
+                    tracing::info!(id = self.id, %bringer, ?interest, "lease ended in doubt: kept");
+                }
+                here = None;
+                patience = self.lease.max(GRACE);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Never ends: a stream that does is opened again.
+    async fn hold(&self) {
+        loop {
+            if let Some(next) = self.store.get::<Downstream>()
+                && let Err(error) = self.watch(&next).await
+            {
+                tracing::debug!(id = self.id, %error, "holding at the next hop");
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn watch(&self, next: &Downstream) -> Result<(), Error> {
+        let Suspension {
+            name, transport, ..
+        } = &self.suspension;
+        let hop = next
+            .reach(transport.as_ref(), Instant::now() + DIAL)
+            .await?;
+        let segment = PathSegment {
+            name: name.clone(),
+            id: self.id.clone(),
+            ..Default::default()
+        };
+        let selector = MonitorScopeSelector {
+            path_segments: vec![segment],
+            ..Default::default()
+        };
+        let mut events = hop.monitor(selector).await?;
+        while let Some(event) = events.next().await {
+            event?;
+        }
+        Ok(())
+    }
+}

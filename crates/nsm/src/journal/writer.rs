@@ -1,0 +1,180 @@
+//! The thread that writes: what came meanwhile is one commit, and of one id only the last counts.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use nsm_chain::Journal;
+use redb::{Database, Durability, TableDefinition};
+
+/// How long a disk that refuses is left alone.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What records are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    Connections,
+    Endpoints,
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 2] = [Self::Connections, Self::Endpoints];
+
+    pub(super) fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        TableDefinition::new(match self {
+            Self::Connections => "connections",
+            Self::Endpoints => "endpoints",
+        })
+    }
+}
+
+/// Records that wait, by what they are about; none stands for one that is struck. There is one for
+/// each id at most, so that a disk that stands still takes no more memory than its role's items do.
+type Waiting = BTreeMap<(Table, String), Option<Vec<u8>>>;
+
+#[derive(Default)]
+struct Queue {
+    waiting: Waiting,
+    ended: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    came: Condvar,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See the module. Dropping it writes what waits.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(path: PathBuf, database: Database) -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            came: Condvar::new(),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || run(&path, &database, &theirs))
+            .context("starting the journal's thread")?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    fn write(&self, table: Table, id: &str, record: Option<Vec<u8>>) {
+        let mut queue = self.shared.queue();
+        queue.waiting.insert((table, id.to_owned()), record);
+        self.shared.came.notify_one();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.queue().ended = true;
+        self.shared.came.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's thread panicked");
+        }
+    }
+}
+
+/// Until the writer is dropped and nothing waits, or the disk refuses then.
+fn run(path: &Path, database: &Database, shared: &Shared) {
+    let mut failing = false;
+    loop {
+        let (batch, ended) = {
+            let mut queue = shared.queue();
+            while queue.waiting.is_empty() && !queue.ended {
+                queue = shared
+                    .came
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            (std::mem::take(&mut queue.waiting), queue.ended)
+        };
+        if batch.is_empty() {
+            return;
+        }
+        match commit(database, &batch) {
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!(path = ?path, "the journal can be written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if !failing {
+                    tracing::error!(
+                        path = ?path,
+                        %error,
+                        "the journal cannot be written: connections go on, and are asked for again after a restart; \
+                         check free space and permissions"
+                    );
+                }
+                failing = true;
+                put_back(shared, batch);
+                if ended {
+                    return;
+                }
+                std::thread::sleep(AGAIN);
+            }
+        }
+    }
+}
+
+/// What was written meanwhile is newer.
+fn put_back(shared: &Shared, batch: Waiting) {
+    let mut queue = shared.queue();
+    for (key, record) in batch {
+        queue.waiting.entry(key).or_insert(record);
+    }
+}
+
+fn commit(database: &Database, batch: &Waiting) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    for table in Table::ALL {
+        let mut rows = transaction.open_table(table.definition())?;
+        for ((_, id), record) in batch.iter().filter(|((of, _), _)| *of == table) {
+            match record {
+                Some(record) => rows.insert(id.as_str(), record.as_slice())?,
+                None => rows.remove(id.as_str())?,
+            };
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The journal of one kind of item.
+pub(super) struct Kind {
+    pub(super) writer: Arc<Writer>,
+    pub(super) table: Table,
+}
+
+impl Journal for Kind {
+    fn keep(&self, id: &str, record: Vec<u8>) {
+        self.writer.write(self.table, id, Some(record));
+    }
+
+    fn forget(&self, id: &str) {
+        self.writer.write(self.table, id, None);
+    }
+}
