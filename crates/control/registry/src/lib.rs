@@ -19,4 +19,4 @@ pub mod watch;
 
 pub use clock::{Clock, SystemClock};
 pub use record::Record;
-pub use registry::{Config, MAX_RECORDS, Registry, Verdict, Views};
+pub use registry::{Config, MAX_RECORDS, Marks, Registry, Verdict, Views};

@@ -26,7 +26,7 @@ use crate::{
 mod follow;
 mod source;
 
-pub use source::{RpcSource, Source, Sourced};
+pub use source::{Followed, RpcSource, Source, Sourced};
 
 /// The copy; a clone is the same one. It follows for as long as a clone lives.
 #[derive(Debug, Clone)]

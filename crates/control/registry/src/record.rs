@@ -75,6 +75,15 @@ pub trait Record: Kind<Item: Message + PartialEq> {
     /// The same, to change.
     fn path_ids_mut(item: &mut Self::Item) -> &mut Vec<String>;
 
+    /// A record of this name and nothing else.
+    fn named(name: &str) -> Self::Item;
+
+    /// A record without a name, which says how far a copy is: no registry stores one.
+    fn mark(text: String) -> Self::Item;
+
+    /// What a mark says; `None` of a record.
+    fn marked(item: &Self::Item) -> Option<&str>;
+
     /// When it ends unless it is registered again.
     fn expires(item: &Self::Item) -> Option<SystemTime>;
 
@@ -186,6 +195,24 @@ impl Record for Services {
         &mut item.path_ids
     }
 
+    fn named(name: &str) -> NetworkService {
+        NetworkService {
+            name: name.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn mark(payload: String) -> NetworkService {
+        NetworkService {
+            payload,
+            ..Default::default()
+        }
+    }
+
+    fn marked(item: &NetworkService) -> Option<&str> {
+        item.name.is_empty().then_some(item.payload.as_str())
+    }
+
     fn expires(_: &NetworkService) -> Option<SystemTime> {
         None
     }
@@ -262,6 +289,24 @@ impl Record for Endpoints {
 
     fn path_ids_mut(item: &mut NetworkServiceEndpoint) -> &mut Vec<String> {
         &mut item.path_ids
+    }
+
+    fn named(name: &str) -> NetworkServiceEndpoint {
+        NetworkServiceEndpoint {
+            name: name.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn mark(url: String) -> NetworkServiceEndpoint {
+        NetworkServiceEndpoint {
+            url,
+            ..Default::default()
+        }
+    }
+
+    fn marked(item: &NetworkServiceEndpoint) -> Option<&str> {
+        item.name.is_empty().then_some(item.url.as_str())
     }
 
     fn expires(item: &NetworkServiceEndpoint) -> Option<SystemTime> {

@@ -20,14 +20,16 @@ use crate::{
     clock::Clock,
     index::Stored,
     record::{self, Record},
-    store::{Expect, Store, StoreError},
+    store::{Age, Expect, Store, StoreError},
     watch::{Subscription, View, WATCH_QUEUE},
 };
 
 mod expiry;
 mod feed;
+mod resume;
 pub(crate) mod rules;
 
+pub use resume::Marks;
 pub use rules::Verdict;
 
 /// How many records of a kind one registry takes: two orders above the largest mesh we know of, at
@@ -65,6 +67,7 @@ struct Inner {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     views: Views,
+    ages: Vec<Age>,
     tasks: Tasks,
     _end: DropGuard,
 }
@@ -101,7 +104,7 @@ impl Registry {
         feed::start::<Services>(&store, &views.services, until, &tasks)
             .await
             .map_err(failed)?;
-        feed::start::<Endpoints>(&store, &views.endpoints, until, &tasks)
+        let ages = feed::start::<Endpoints>(&store, &views.endpoints, until, &tasks)
             .await
             .map_err(failed)?;
         expiry::start::<Endpoints>(&store, &views.endpoints, &clock, &tasks);
@@ -109,6 +112,7 @@ impl Registry {
             store,
             clock,
             views,
+            ages,
             tasks,
             _end: end,
         })))

@@ -106,6 +106,26 @@ pub struct Listing {
     pub revision: u64,
 }
 
+/// One life of a store: within it a revision means one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age {
+    /// No two ages of any stores have one name, but by a chance of one in 2^64.
+    pub name: u64,
+    /// The revision of the last write before it.
+    pub from: u64,
+}
+
+/// What a store knows of the time before it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Its ages, the present one last. Without any, nobody can say where he was.
+    pub ages: Vec<Age>,
+    /// Every deletion after this revision is known.
+    pub since: u64,
+    /// The keys that were deleted, each with the deletion's revision.
+    pub deleted: Vec<(Arc<str>, u64)>,
+}
+
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -200,6 +220,13 @@ pub enum StoreError {
     },
 }
 
+/// A new age's name; `None` where the system has no random numbers.
+fn age() -> Option<u64> {
+    let mut name = [0; 8];
+    rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty()).ok()?;
+    Some(u64::from_le_bytes(name))
+}
+
 /// A key-value store with revisions. All implementations pass [`kit::conform`].
 #[async_trait]
 pub trait Store: std::fmt::Debug + Send + Sync + 'static {
@@ -221,6 +248,14 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
 
     /// Everything whose key begins with a prefix.
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
+
+    /// What is known of the time before the revision of a listing.
+    async fn past(&self, _prefix: &str, listed: u64) -> Result<Past, StoreError> {
+        Ok(Past {
+            since: listed,
+            ..Past::default()
+        })
+    }
 
     /// Every change below a prefix after a revision, in order.
     async fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError>;

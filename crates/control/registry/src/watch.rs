@@ -24,8 +24,11 @@ use crate::{
     record::Record,
 };
 
+mod changes;
 mod table;
 
+use changes::Changes;
+pub(crate) use changes::MAX_DELETIONS;
 use table::Table;
 
 /// How many changes wait for a watcher before it is cut off: a manager that watches everything
@@ -55,6 +58,7 @@ pub struct View<R: Record> {
 struct State<R: Record> {
     index: Index<R>,
     table: Table<R>,
+    changes: Changes,
 }
 
 /// A write, read from the store.
@@ -66,6 +70,8 @@ pub(crate) enum Write<R: Record> {
 /// A watcher's end of its stream; dropping it ends the watch.
 pub struct Subscription<R: Record> {
     first: VecDeque<Event<R>>,
+    /// The revision up to which the first events tell everything.
+    at: u64,
     live: mpsc::Receiver<Event<R>>,
     end: Arc<OnceLock<Error>>,
     id: u64,
@@ -79,6 +85,7 @@ impl<R: Record> View<R> {
         let state = State {
             index: Index::default(),
             table: Table::default(),
+            changes: Changes::default(),
         };
         Self {
             state: RwLock::new(state),
@@ -162,15 +169,7 @@ impl<R: Record> View<R> {
         query: R::Item,
         now: Option<SystemTime>,
     ) -> Result<Subscription<R>, Error> {
-        let (send, live) = mpsc::channel(self.queue);
-        let end = Arc::new(OnceLock::new());
         let mut state = self.write();
-        if state.table.len() >= MAX_WATCHERS {
-            let message = format!(
-                "{MAX_WATCHERS} watchers are served here already: start another registry, or close some"
-            );
-            return Err(Error::new(Code::ResourceExhausted, message));
-        }
         let first = state.index.find(&query, now).into_iter().map(|item| Event {
             revision: state
                 .index
@@ -180,14 +179,70 @@ impl<R: Record> View<R> {
             deleted: false,
         });
         let first = first.collect();
+        self.subscribe(&mut state, first, query)
+    }
+
+    /// Begins a watch of everything for somebody who has seen what was before this revision;
+    /// `None` if what changed since is not known any more.
+    ///
+    /// # Errors
+    /// As [`View::watch`].
+    pub(crate) fn resume(
+        self: &Arc<Self>,
+        revision: u64,
+    ) -> Result<Option<Subscription<R>>, Error> {
+        let mut state = self.write();
+        // What lies ahead of us is of another registry that knows more, or of a life that was
+        // taken back: everything is right in both cases.
+        let behind = revision <= *self.applied.borrow();
+        let Some(changed) = state.changes.from(revision).filter(|_| behind) else {
+            return Ok(None);
+        };
+        let first = changed.iter().filter_map(|change| {
+            let item = if change.deleted {
+                Arc::new(R::named(change.name))
+            } else {
+                state.index.get(change.name)?.item
+            };
+            Some(Event {
+                item,
+                deleted: change.deleted,
+                revision: change.revision,
+            })
+        });
+        let first = first.collect();
+        self.subscribe(&mut state, first, R::Item::default())
+            .map(Some)
+    }
+
+    fn subscribe(
+        self: &Arc<Self>,
+        state: &mut State<R>,
+        first: VecDeque<Event<R>>,
+        query: R::Item,
+    ) -> Result<Subscription<R>, Error> {
+        if state.table.len() >= MAX_WATCHERS {
+            let message = format!(
+                "{MAX_WATCHERS} watchers are served here already: start another registry, or close some"
+            );
+            return Err(Error::new(Code::ResourceExhausted, message));
+        }
+        let (send, live) = mpsc::channel(self.queue);
+        let end = Arc::new(OnceLock::new());
         let id = state.table.insert(query, send, Arc::clone(&end));
         Ok(Subscription {
             first,
+            at: *self.applied.borrow(),
             live,
             end,
             id,
             view: Arc::downgrade(self),
         })
+    }
+
+    /// Deletions from before this process, of which all after `since` are known.
+    pub(crate) fn remember(&self, gone: Vec<(Arc<str>, u64)>, since: u64) {
+        self.write().changes.remember(gone, since);
     }
 }
 
@@ -195,10 +250,15 @@ impl<R: Record> State<R> {
     fn apply(&mut self, write: Write<R>) {
         match write {
             Write::Put(Stored { item, revision }) => {
+                let name: Arc<str> = R::id(&item).into();
+                let before = self.index.get(&name).map(|stored| stored.revision);
+                self.changes.put(&name, before, revision);
                 let old = self.index.put(Arc::clone(&item), revision);
                 self.table.tell(old.as_ref(), Some(&item), revision);
             }
             Write::Delete { name, revision } => {
+                let before = self.index.get(&name).map(|stored| stored.revision);
+                self.changes.delete(&name, before, revision);
                 let old = self.index.remove(&name);
                 self.table.tell(old.as_ref(), None, revision);
             }
@@ -241,6 +301,19 @@ impl<R: Record> fmt::Debug for Event<R> {
 // === impl Subscription ===
 
 impl<R: Record> Subscription<R> {
+    /// The revision up to which the first events tell everything: those that
+    /// [`Subscription::is_first`] says are left.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Whether the next event is one of the first ones.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        !self.first.is_empty()
+    }
+
     /// The next event.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::StreamExt as _;
 use nsm_api::{
     connection::Path,
     registry::{NetworkService, NetworkServiceEndpoint},
@@ -22,7 +23,7 @@ use nsm_registry::{
     serve::serve,
     store::memory::MemoryStore,
 };
-use nsm_rpc::{Listener, Pool, Server, TokenSource, Transport, client};
+use nsm_rpc::{Listener, Pool, Server, TokenSource, Transport, client, seen::NOTHING};
 use tokio::time::Instant;
 
 const DOMAIN: &str = "nsm.test";
@@ -130,6 +131,44 @@ fn endpoint(name: &str) -> NetworkServiceEndpoint {
     }
 }
 
+/// A peer that does not know of marks gets none; one that was elsewhere is told so.
+async fn marks_come_to_who_asks(source: &RpcSource) {
+    let all = NetworkServiceEndpoint::default();
+    let mut plain = source.watch_endpoints(all, soon()).await.unwrap();
+    let first = plain.next().await.unwrap().unwrap();
+    assert_eq!(first.network_service_endpoint.name, "nse-2");
+    let next = tokio::time::timeout(Duration::from_millis(700), plain.next()).await;
+    assert!(next.is_err(), "{next:?}");
+
+    let followed = source.follow_endpoints(NOTHING, soon()).await.unwrap();
+    assert!(followed.marked);
+    let begun: Vec<_> = followed.answers.take(2).collect().await;
+    let names = begun.iter().map(|one| {
+        let record = &one.as_ref().unwrap().network_service_endpoint;
+        (record.name.as_str(), record.url.is_empty())
+    });
+    let names: Vec<_> = names.collect();
+    assert_eq!(
+        names,
+        [("nse-2", false), ("", false)],
+        "a record, then a mark"
+    );
+    let mark = begun[1]
+        .as_ref()
+        .unwrap()
+        .network_service_endpoint
+        .url
+        .clone();
+    assert!(source.follow_endpoints(&mark, soon()).await.unwrap().marked);
+    let error = source.follow_endpoints("beef.1", soon()).await.unwrap_err();
+    assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+    let error = source
+        .follow_endpoints(&"9".repeat(100), soon())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::InvalidArgument, "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_peer_proves_is_what_is_stored() {
     let root = Root::generate(DOMAIN.parse().unwrap()).unwrap();
@@ -192,6 +231,7 @@ async fn what_a_peer_proves_is_what_is_stored() {
         .unwrap();
     assert!(found.is_empty());
 
+    marks_come_to_who_asks(&manager.source()).await;
     let mut impostor = manager.source();
     impostor.transport = impostor.transport.expecting(is("other"));
     let error = impostor

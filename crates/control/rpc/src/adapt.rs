@@ -22,7 +22,7 @@ use crate::{
         network_service::network_service_server::NetworkService,
         service_registry::network_service_registry_server::NetworkServiceRegistry,
     },
-    meta,
+    meta, seen,
     server::{Answers, Find, Lookup, Monitor, call_of, fenced},
     status::to_status,
 };
@@ -121,7 +121,15 @@ async fn find<K: Lookup>(
     request: Request<K::Query>,
 ) -> Result<Response<Statuses<K::Found>>, Status> {
     let call = call_of(&request)?;
-    stream(fenced("Find", find.find(call, request.into_inner())).await)
+    if let Some(seen) = seen::get(request.metadata()).map_err(|error| to_status(&error))? {
+        call.scratch.put(seen);
+    }
+    let scratch = Arc::clone(&call.scratch);
+    let mut answer = stream(fenced("Find", find.find(call, request.into_inner())).await)?;
+    if scratch.take::<seen::Marked>().is_some() {
+        seen::put(answer.metadata_mut(), seen::NOTHING).map_err(|error| to_status(&error))?;
+    }
+    Ok(answer)
 }
 
 /// `registry.NetworkServiceRegistry`.

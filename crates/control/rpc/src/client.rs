@@ -27,7 +27,7 @@ use crate::{
         service_registry::network_service_registry_client::NetworkServiceRegistryClient,
     },
     link::{Channel, PeerHandle, origin},
-    meta, registered,
+    meta, registered, seen,
     status::from_status,
     tokens::TokenSource,
 };
@@ -157,6 +157,26 @@ macro_rules! registry {
                     peer,
                     unary(peer, "Find", deadline, call).await?,
                 ))
+            }
+
+            /// `Find` with `watch` set, by a copy that has seen this much already; whether marks
+            /// come with the changes, else it is everything.
+            ///
+            /// # Errors
+            /// As [`request`]; `FailedPrecondition` when what changed since is not known any more.
+            pub async fn follow(
+                peer: &PeerHandle,
+                tokens: &TokenSource,
+                query: $query,
+                seen: &str,
+                deadline: Instant,
+            ) -> Result<(Answer<$found>, bool), Error> {
+                let mut message = outgoing(peer, tokens, query, None)?;
+                seen::put(message.metadata_mut(), seen)?;
+                let call = async move { client(peer).find(message).await };
+                let answer = unary(peer, "Find", deadline, call).await?;
+                let marked = seen::get(answer.metadata())?.is_some();
+                Ok((Answer::new(peer, answer), marked))
             }
         }
     };

@@ -23,6 +23,7 @@ mod peer;
 mod pool;
 mod refusals;
 mod registered;
+pub mod seen;
 mod server;
 pub mod skew;
 mod socket;

@@ -15,6 +15,29 @@ use tokio::time::Instant;
 use super::{Side, Sides};
 use crate::Record;
 
+/// A watch of everything, as its registry began it.
+pub struct Followed<T> {
+    /// The answers: what there is, or what changed since; then every change.
+    pub answers: Answers<T>,
+    /// Whether marks come with them. Without, it is everything, and nobody says where that ends.
+    pub marked: bool,
+}
+
+impl<T> std::fmt::Debug for Followed<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Followed(marked: {})", self.marked)
+    }
+}
+
+impl<T> Followed<T> {
+    fn whole(answers: Answers<T>) -> Self {
+        Self {
+            answers,
+            marked: false,
+        }
+    }
+}
+
 /// A registry as its mirror sees it. A watch's deadline is for its beginning alone.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
@@ -30,6 +53,24 @@ pub trait Source: Send + Sync + 'static {
         query: NetworkServiceEndpoint,
         deadline: Instant,
     ) -> Result<Answers<NetworkServiceEndpointResponse>, Error>;
+    /// Everything, or what changed since `seen`, and every change.
+    async fn follow_services(
+        &self,
+        _seen: &str,
+        deadline: Instant,
+    ) -> Result<Followed<NetworkServiceResponse>, Error> {
+        let all = NetworkService::default();
+        Ok(Followed::whole(self.watch_services(all, deadline).await?))
+    }
+    /// Everything, or what changed since `seen`, and every change.
+    async fn follow_endpoints(
+        &self,
+        _seen: &str,
+        deadline: Instant,
+    ) -> Result<Followed<NetworkServiceEndpointResponse>, Error> {
+        let all = NetworkServiceEndpoint::default();
+        Ok(Followed::whole(self.watch_endpoints(all, deadline).await?))
+    }
     /// What matches now.
     async fn find_services(
         &self,
@@ -49,8 +90,12 @@ pub trait Source: Send + Sync + 'static {
 pub trait Sourced: Record {
     /// What a watch answers with.
     type Found: Send + 'static;
-    /// Begins a watch of everything.
-    async fn follow(source: &dyn Source, deadline: Instant) -> Result<Answers<Self::Found>, Error>;
+    /// Begins a watch of everything, by who has seen this much of it.
+    async fn follow(
+        source: &dyn Source,
+        seen: &str,
+        deadline: Instant,
+    ) -> Result<Followed<Self::Found>, Error>;
     /// Lists what matches.
     async fn list(
         source: &dyn Source,
@@ -70,10 +115,12 @@ pub trait Sourced: Record {
 impl Sourced for Services {
     type Found = NetworkServiceResponse;
 
-    async fn follow(source: &dyn Source, deadline: Instant) -> Result<Answers<Self::Found>, Error> {
-        source
-            .watch_services(NetworkService::default(), deadline)
-            .await
+    async fn follow(
+        source: &dyn Source,
+        seen: &str,
+        deadline: Instant,
+    ) -> Result<Followed<Self::Found>, Error> {
+        source.follow_services(seen, deadline).await
     }
 
     async fn list(
@@ -97,10 +144,12 @@ impl Sourced for Services {
 impl Sourced for Endpoints {
     type Found = NetworkServiceEndpointResponse;
 
-    async fn follow(source: &dyn Source, deadline: Instant) -> Result<Answers<Self::Found>, Error> {
-        source
-            .watch_endpoints(NetworkServiceEndpoint::default(), deadline)
-            .await
+    async fn follow(
+        source: &dyn Source,
+        seen: &str,
+        deadline: Instant,
+    ) -> Result<Followed<Self::Found>, Error> {
+        source.follow_endpoints(seen, deadline).await
     }
 
     async fn list(
@@ -179,6 +228,21 @@ impl Source for RpcSource {
         )
     }
 
+    async fn follow_services(
+        &self,
+        seen: &str,
+        deadline: Instant,
+    ) -> Result<Followed<NetworkServiceResponse>, Error> {
+        let Hop { peer, tokens } = self.hop(deadline).await?;
+        let all = services(NetworkService::default(), true);
+        let (answers, marked) =
+            client::services::follow(&peer, &tokens, all, seen, deadline).await?;
+        Ok(Followed {
+            answers: answers.boxed(),
+            marked,
+        })
+    }
+
     async fn find_services(
         &self,
         query: NetworkService,
@@ -192,6 +256,21 @@ impl Source for RpcSource {
             .into_iter()
             .filter_map(|found| found.network_service.into_option())
             .collect())
+    }
+
+    async fn follow_endpoints(
+        &self,
+        seen: &str,
+        deadline: Instant,
+    ) -> Result<Followed<NetworkServiceEndpointResponse>, Error> {
+        let Hop { peer, tokens } = self.hop(deadline).await?;
+        let all = endpoints(NetworkServiceEndpoint::default(), true);
+        let (answers, marked) =
+            client::endpoints::follow(&peer, &tokens, all, seen, deadline).await?;
+        Ok(Followed {
+            answers: answers.boxed(),
+            marked,
+        })
     }
 
     async fn find_endpoints(

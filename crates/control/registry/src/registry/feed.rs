@@ -11,7 +11,7 @@ use nsm_chain::Tasks;
 use crate::{
     index::Stored,
     record::Record,
-    store::{Change, Entry, Listing, Store, StoreError, Watch},
+    store::{Age, Change, Entry, Listing, Store, StoreError, Watch},
     watch::{View, Write},
 };
 
@@ -30,14 +30,18 @@ struct Feed<R: Record> {
     since: u64,
 }
 
-/// Fills the view, then keeps it up to date for as long as the tasks' owner lives.
+/// Fills the view, then keeps it up to date for as long as the tasks' owner lives; answers with the
+/// store's ages.
 pub(super) async fn start<R: Record>(
     store: &Arc<dyn Store>,
     view: &Arc<View<R>>,
     until: SystemTime,
     tasks: &Tasks,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Age>, StoreError> {
     let listing = store.list(R::PREFIX).await?;
+    let past = store.past(R::PREFIX, listing.revision).await?;
+    let name = |(key, at): &(Arc<str>, u64)| Some((key.strip_prefix(R::PREFIX)?.into(), *at));
+    view.remember(past.deleted.iter().filter_map(name).collect(), past.since);
     let feed = Feed {
         store: Arc::clone(store),
         view: Arc::clone(view),
@@ -46,7 +50,7 @@ pub(super) async fn start<R: Record>(
     };
     let watch = feed.fill(listing).await?;
     tasks.spawn(feed.follow(watch));
-    Ok(())
+    Ok(past.ages)
 }
 
 impl<R: Record> Feed<R> {

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use nsm_chain::Tasks;
 use tokio_util::sync::DropGuard;
 
-use super::{Entry, Expect, Listing, Store, StoreError, Watch};
+use super::{Age, Entry, Expect, Listing, Past, Store, StoreError, Watch, age};
 use crate::Clock;
 
 mod cluster;
@@ -52,6 +52,9 @@ const LISTINGS: usize = 3;
 
 /// How often a write that expects nothing is decided anew because somebody else got in between.
 const MAX_ATTEMPTS: usize = 32;
+
+/// The key of the age's name.
+const AGE: &str = "age";
 
 /// Mark of a comparison with the revision of the last write.
 const MOD: i32 = 2;
@@ -85,20 +88,17 @@ impl EtcdStore {
     /// A file of the settings that cannot be read or used.
     pub fn open(settings: &EtcdSettings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let tasks = Tasks::new();
-        let mut process = [0; 8];
-        rustix::rand::getrandom(&mut process, rustix::rand::GetRandomFlags::empty()).map_err(
-            |error| StoreError::Refused {
-                members: settings.url.to_string(),
-                cause: format!("no random numbers: {error}"),
-            },
-        )?;
+        let process = age().ok_or_else(|| StoreError::Refused {
+            members: settings.url.to_string(),
+            cause: "the system has no random numbers".to_owned(),
+        })?;
         let end = tasks.guard();
         Ok(Self {
             cluster: Arc::new(Cluster::new(settings, &tasks)?),
             prefix: settings.url.prefix.clone(),
             clock,
             leases: Leases::new(settings.backstop),
-            process: u64::from_le_bytes(process),
+            process,
             writes: AtomicU64::new(0),
             tasks,
             _end: end,
@@ -363,6 +363,26 @@ impl Store for EtcdStore {
             listing = self.pages(&prefix).await;
         }
         listing
+    }
+
+    /// Its age stands beside the records, so that an etcd that was made anew has another one;
+    /// deletions are known from here on.
+    async fn past(&self, _prefix: &str, listed: u64) -> Result<Past, StoreError> {
+        let mut kept = self.get(AGE).await?;
+        if kept.is_none() {
+            let mine = self.process.to_le_bytes();
+            match self.put(AGE, Arc::from(mine), Expect::Absent, None).await {
+                Ok(_) | Err(StoreError::Conflict { .. }) => kept = self.get(AGE).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        let name = kept.and_then(|entry| entry.value.first_chunk().copied());
+        let name = name.map(u64::from_le_bytes);
+        Ok(Past {
+            ages: name.map(|name| Age { name, from: 0 }).into_iter().collect(),
+            since: listed,
+            deleted: Vec::new(),
+        })
     }
 
     async fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError> {

@@ -23,6 +23,7 @@ pub async fn conform(store: Arc<dyn Store>) -> Check {
     writes_only_as_expected(&*store).await?;
     lists_by_prefix(&*store).await?;
     watches_from_a_revision(&*store).await?;
+    remembers_what_is_gone(&*store).await?;
     loses_nothing_between_list_and_watch(store).await
 }
 
@@ -143,6 +144,24 @@ async fn watches_from_a_revision(store: &dyn Store) -> Check {
             },
         "the change after the watch is missed",
     )
+}
+
+/// A deletion is among those of the past, or the past says that it does not reach so far.
+async fn remembers_what_is_gone(store: &dyn Store) -> Check {
+    said(
+        "put",
+        store.put("p/1", Arc::from(*b"v"), Expect::Any, None).await,
+    )?;
+    let gone = said("delete", store.delete("p/1", Expect::Any).await)?.ok_or("not deleted")?;
+    let listed = said("list", store.list("p/").await)?.revision;
+    let past = said("past", store.past("p/", listed).await)?;
+    let known = past.deleted.contains(&("p/1".into(), gone));
+    ensure(
+        known || past.since >= gone,
+        "a deletion is neither known nor said to be forgotten",
+    )?;
+    let again = said("past", store.past("p/", listed).await)?;
+    ensure(past.ages == again.ages, "an age changes while it lasts")
 }
 
 /// Writers write, a reader lists somewhere in between and follows: it must end with what is there,

@@ -2,18 +2,20 @@
 //! remember.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use async_trait::async_trait;
 
-use super::{Change, Entry, Expect, Listing, Store, StoreError, Watch, log::Log};
+use super::{Age, Change, Entry, Expect, Listing, Past, Store, StoreError, Watch, age, log::Log};
+use crate::watch::MAX_DELETIONS;
 
 /// See the module.
 #[derive(Debug)]
 pub struct MemoryStore {
+    age: u64,
     state: Mutex<State>,
     log: Log,
 }
@@ -21,19 +23,29 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<Arc<str>, Entry>,
+    deleted: VecDeque<(Arc<str>, u64)>,
+    /// Every deletion after this revision is in `deleted`.
+    since: u64,
     revision: u64,
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self {
-            state: Mutex::default(),
-            log: Log::new(0),
-        }
+        Self::of_age(age().unwrap_or(0))
     }
 }
 
 impl MemoryStore {
+    /// A store whose life has this name: for who has randomness of his own.
+    #[must_use]
+    pub fn of_age(age: u64) -> Self {
+        Self {
+            age,
+            state: Mutex::default(),
+            log: Log::new(0),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,6 +87,12 @@ impl Store for MemoryStore {
         };
         state.revision += 1;
         let revision = state.revision;
+        state.deleted.push_back((Arc::clone(&key), revision));
+        if state.deleted.len() > MAX_DELETIONS
+            && let Some((_, forgotten)) = state.deleted.pop_front()
+        {
+            state.since = forgotten;
+        }
         self.log.publish(vec![Change::Delete { key, revision }]);
         Ok(Some(revision))
     }
@@ -89,6 +107,19 @@ impl Store for MemoryStore {
         Ok(Listing {
             entries: below.map(|(_, entry)| entry.clone()).collect(),
             revision: state.revision,
+        })
+    }
+
+    async fn past(&self, prefix: &str, _listed: u64) -> Result<Past, StoreError> {
+        let state = self.state();
+        let below = |(key, _): &&(Arc<str>, u64)| key.starts_with(prefix);
+        Ok(Past {
+            ages: vec![Age {
+                name: self.age,
+                from: 0,
+            }],
+            since: state.since,
+            deleted: state.deleted.iter().filter(below).cloned().collect(),
         })
     }
 

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use redb::{Database, ReadableDatabase as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Entry, Expect, Listing, Store, StoreError, Watch, log::Log};
+use super::{Entry, Expect, Listing, Past, Store, StoreError, Watch, log::Log};
 
 mod file;
 mod row;
@@ -157,6 +157,12 @@ impl Store for RedbStore {
             Ok(Listing { entries, revision })
         })
         .await
+    }
+
+    async fn past(&self, prefix: &str, _listed: u64) -> Result<Past, StoreError> {
+        let prefix = prefix.to_owned();
+        self.read(move |database| file::past(database, &prefix))
+            .await
     }
 
     async fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError> {

@@ -7,15 +7,27 @@ use std::{
 };
 
 use redb::{
-    Database, DatabaseError, Durability, ReadableTable, TableDefinition, backends::FileBackend,
+    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable, TableDefinition,
+    backends::FileBackend,
 };
 
-use crate::store::StoreError;
+use crate::store::{Age, Past, StoreError, age};
 
 /// Key to [`super::row`].
 pub(super) const ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entries");
 /// [`FORMAT`] and [`REVISION`].
 pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+/// The deletion's revision to the key.
+pub(super) const DELETED: TableDefinition<'static, u64, &str> = TableDefinition::new("deleted");
+/// Which opening of the file to the age's name and the revision before it.
+pub(super) const AGES: TableDefinition<'static, u64, (u64, u64)> = TableDefinition::new("ages");
+/// Every deletion after this revision is in [`DELETED`].
+pub(super) const SINCE: &str = "deletions_since";
+/// The revision up to which deletions were written down. A version that does not know of them
+/// leaves it behind.
+pub(super) const TOLD: &str = "deletions_until";
+/// How many ages are remembered: whoever saw one before them gets everything.
+const MAX_AGES: u64 = 64;
 /// The format of the rows.
 const FORMAT: &str = "format";
 /// The revision of the last write.
@@ -79,9 +91,49 @@ fn tables(database: &Database) -> Result<(u64, u64), redb::Error> {
     };
     if found <= KNOWN_FORMAT {
         transaction.open_table(ENTRIES)?;
+        begin_age(&transaction, revision)?;
         transaction.commit()?;
     }
     Ok((found, revision))
+}
+
+/// Names this opening, and forgets deletions that may be not all.
+fn begin_age(transaction: &redb::WriteTransaction, revision: u64) -> Result<(), redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    let told = meta.get(TOLD)?.map(|told| told.value());
+    if told != Some(revision) {
+        transaction.delete_table(DELETED)?;
+        transaction.delete_table(AGES)?;
+        meta.insert(SINCE, revision)?;
+        meta.insert(TOLD, revision)?;
+    }
+    transaction.open_table(DELETED)?;
+    let mut ages = transaction.open_table(AGES)?;
+    let number = ages.last()?.map_or(0, |(number, _)| number.value() + 1);
+    if let Some(name) = age() {
+        ages.insert(number, (name, revision))?;
+    }
+    ages.retain(|kept, _| kept + MAX_AGES > number)?;
+    Ok(())
+}
+
+/// What is known of the time before.
+pub(super) fn past(database: &Database, prefix: &str) -> Result<Past, redb::Error> {
+    let moment = database.begin_read()?;
+    let mut past = Past::default();
+    for age in moment.open_table(AGES)?.iter()? {
+        let (name, from) = age?.1.value();
+        past.ages.push(Age { name, from });
+    }
+    let meta = moment.open_table(META)?;
+    past.since = meta.get(SINCE)?.map_or(0, |since| since.value());
+    for deleted in moment.open_table(DELETED)?.iter()? {
+        let (revision, key) = deleted?;
+        if key.value().starts_with(prefix) {
+            past.deleted.push((key.value().into(), revision.value()));
+        }
+    }
+    Ok(past)
 }
 
 pub(super) fn read_revision(

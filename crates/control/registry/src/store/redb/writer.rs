@@ -2,11 +2,16 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use redb::{Database, Durability, ReadableTable as _, Table, WriteTransaction};
+use redb::{
+    Database, Durability, ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{file, row};
-use crate::store::{Change, Entry, Expect, StoreError, log::Log};
+use crate::{
+    store::{Change, Entry, Expect, StoreError, log::Log},
+    watch::MAX_DELETIONS,
+};
 
 /// How many writes share a commit at most: above that the first of them would wait for the last.
 const GROUP: usize = 256;
@@ -78,9 +83,10 @@ impl Writer {
             for job in group {
                 outcomes.push(apply(&mut entries, job, &mut revision)?);
             }
-            transaction
-                .open_table(file::META)?
-                .insert(file::REVISION, revision)?;
+            let mut meta = transaction.open_table(file::META)?;
+            meta.insert(file::REVISION, revision)?;
+            meta.insert(file::TOLD, revision)?;
+            remember(&transaction, &mut meta, &outcomes)?;
         }
         if revision == self.revision {
             transaction.abort()?;
@@ -102,6 +108,34 @@ impl Writer {
             let _caller_gave_up = job.answer.send(answer);
         }
     }
+}
+
+/// Writes down what was deleted, and lets the oldest go beyond the limit.
+fn remember(
+    transaction: &WriteTransaction,
+    meta: &mut Table<'_, &'static str, u64>,
+    outcomes: &[Outcome],
+) -> Result<(), redb::Error> {
+    let changes = outcomes
+        .iter()
+        .filter_map(|one| one.as_ref().ok()?.as_ref());
+    let mut gone = changes
+        .filter(|change| matches!(change, Change::Delete { .. }))
+        .peekable();
+    if gone.peek().is_none() {
+        return Ok(());
+    }
+    let mut deleted = transaction.open_table(file::DELETED)?;
+    for change in gone {
+        deleted.insert(change.revision(), &**change.key())?;
+    }
+    while deleted.len()? > MAX_DELETIONS as u64 {
+        let Some((forgotten, _)) = deleted.pop_first()? else {
+            break;
+        };
+        meta.insert(file::SINCE, forgotten.value())?;
+    }
+    Ok(())
 }
 
 fn apply(
