@@ -89,6 +89,7 @@ impl Keys {
         Token {
             jwt: parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join("."),
             expires: UNIX_EPOCH + Duration::from_secs(seconds),
+            left: None,
         }
     }
 }

@@ -53,6 +53,7 @@ impl ClientRole {
     ) -> Self {
         let stand = ground.stand(name, node);
         let parts = Parts {
+            journal: None,
             name: name.to_owned(),
             secret: stand.secret.clone(),
             tokens: stand.keys.clone(),

@@ -59,6 +59,7 @@ impl EndpointRole {
             mtu: 0,
         };
         let parts = Parts {
+            journal: None,
             name: name.to_owned(),
             secret: stand.secret.clone(),
             tokens: stand.keys.clone(),

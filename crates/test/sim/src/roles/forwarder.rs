@@ -66,6 +66,7 @@ impl ForwarderRole {
         let manager = ManagerEnd::new(stand.end.clone(), target(&manager_socket(node)));
         let handle = Handle::new(kernel, Arc::clone(&stand.process), ground.chance.clone());
         let parts = Parts {
+            journal: None,
             secret: stand.secret.clone(),
             tokens: stand.keys.clone(),
             transport: Arc::new(stand.end.clone()),

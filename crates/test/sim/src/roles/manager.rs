@@ -49,6 +49,7 @@ impl ManagerRole {
                 info: [("nodeName".to_owned(), format!("node-{}", node + 1))].into(),
             };
             let seams = Seams {
+                journals: Default::default(),
                 secret: stand.secret.clone(),
                 tokens: stand.keys.clone(),
                 transport: Arc::new(stand.end.clone()),
