@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use nsm_chain::{Connections, Store, begin::Factory};
-use nsm_plan::{KeyDigest, NetnsId, Plan};
+use nsm_plan::{KeyDigest, Link, NetnsId, Plan};
 
 /// One of them.
 #[derive(Debug, Clone)]
@@ -27,6 +28,13 @@ pub struct Live {
 pub(crate) struct Broken;
 
 impl Live {
+    fn remotes(&self) -> impl Iterator<Item = IpAddr> {
+        self.plan.links().filter_map(|(_, link)| match link {
+            Link::Vxlan { tunnel, .. } => Some(tunnel.remote),
+            Link::Veth { .. } => None,
+        })
+    }
+
     /// What stands is gone, or not as it should be: the next request makes all of it anew.
     pub fn broken(&self) {
         self.store.put(Broken);
@@ -58,6 +66,25 @@ impl Lives {
     #[must_use]
     pub fn keys(&self) -> BTreeSet<KeyDigest> {
         self.table().keys().copied().collect()
+    }
+
+    /// Every node that a tunnel of theirs leads to.
+    #[must_use]
+    pub fn remotes(&self) -> BTreeSet<IpAddr> {
+        let table = self.table();
+        table.values().flat_map(Live::remotes).collect()
+    }
+
+    /// The ids of those with a tunnel to that node.
+    #[must_use]
+    pub fn through(&self, node: IpAddr) -> Vec<String> {
+        let table = self.table();
+        let goes = |live: &&Live| live.remotes().any(|remote| remote == node);
+        table
+            .values()
+            .filter(goes)
+            .map(|live| live.id.clone())
+            .collect()
     }
 
     pub(crate) fn insert(&self, key: KeyDigest, live: Live) {

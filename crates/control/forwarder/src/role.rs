@@ -16,8 +16,9 @@ use nsm_policy::roles::{Place, RoleSource};
 use tokio::sync::mpsc;
 
 use crate::{
-    Gone, Kernel, Lives, Vnis,
+    Gone, Kernel, Lives, Probe, Vnis,
     elements::{Discover, MechanismTranslation, Mechanisms, Policy, RoundRobin, Xconnect},
+    probe::Sessions,
     watch,
 };
 
@@ -138,6 +139,16 @@ impl Forwarder {
                 Err(error) => tracing::warn!(%error, "deleting what nobody owns"),
             }
         });
+    }
+
+    /// Tells connections that the way to their other node carries no packets, until the tasks end.
+    pub fn probe(&self, parts: &Parts, probe: Arc<dyn Probe>) {
+        let sessions = Sessions {
+            probe,
+            lives: Arc::clone(&self.lives),
+            table: Arc::clone(&parts.table),
+        };
+        parts.tasks.spawn(sessions.run());
     }
 }
 

@@ -65,6 +65,12 @@ const FORWARDER: &[Right] = &[
         reason: "hears of links and namespaces that go away, in every namespace from one socket",
         optional: false,
     },
+    Right {
+        capability: CapabilitySet::NET_RAW,
+        name: "CAP_NET_RAW",
+        reason: "asks other nodes by echoes, where `net.ipv4.ping_group_range` does not let it",
+        optional: true,
+    },
 ];
 
 const PASSTHROUGH: &[Right] = &[Right {

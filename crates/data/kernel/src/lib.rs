@@ -38,6 +38,7 @@ pub mod setup;
 pub mod stats;
 mod steps;
 mod sweep;
+pub mod underlay;
 mod undo;
 
 pub use adopted::Adopted;

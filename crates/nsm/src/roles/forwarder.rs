@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_chain::Target;
 use nsm_confine::Profile;
-use nsm_forwarder::{Config, Forwarder, Netlink, Parts};
+use nsm_forwarder::{Config, Forwarder, Netlink, Parts, Underlay};
 use nsm_kernel::{Executor, NetnsFd, setup};
 use nsm_model::mechanism::{Kind, default_port};
 use nsm_policy::roles::Role;
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     begin::Beginning,
-    config::{labels, written_labels},
+    config::{labels, truth, written_labels},
     journal::{Journalled, Table},
     policies::{Asks, Masks},
     roles::{MANAGER_SOCKET, registration},
@@ -61,6 +61,9 @@ pub(crate) struct Settings {
     /// Refuse to carry IP payload between nodes unencrypted
     #[arg(long, env = "NSM_REQUIRE_ENCRYPTION")]
     require_encryption: bool,
+    /// Ask the nodes that tunnels lead to whether packets arrive, five times a second each
+    #[arg(long, env = "NSM_PATH_PROBE", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    path_probe: bool,
     /// How often the counters of connections are read
     #[arg(long, env = "NSM_METRICS_INTERVAL", default_value = "10s", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
@@ -104,6 +107,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let executor = Arc::new(Executor::new().context(
         "preparing the kernel's part (needs CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_NET_BROADCAST)",
     )?);
+    let underlay = Underlay::new(Arc::clone(&executor), config.tunnel_ip, config.vxlan_port);
     let kernel = Netlink::new(executor);
     let (listening, gone) = kernel.listen().context("listening to the kernel")?;
     let manager = Target::Url(
@@ -129,6 +133,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         forwarder.sweep(&parts);
     } else {
         tracing::warn!("not everything of before is known: links that nobody owns are left alone");
+    }
+    if settings.path_probe {
+        forwarder.probe(&parts, Arc::new(underlay));
     }
     let own = address(&settings.listen_on).map_err(|error| anyhow!("--listen-on: {error}"))?;
     let listener =

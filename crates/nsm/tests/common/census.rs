@@ -89,6 +89,8 @@ pub(crate) fn kernel(cell: &Cell) -> Vec<String> {
         .lines()
         .skip(2)
         .filter_map(|line| line.split(':').next())
+        // The way between nodes is asked while there are tunnels, and a moment longer.
+        .filter(|link| link.trim() != "nsm-probe")
         .map(|link| format!("link {}", link.trim()));
     let locals = local
         .lines()

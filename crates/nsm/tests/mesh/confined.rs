@@ -38,7 +38,7 @@ fn mesh() -> Shape {
 const ROLES: &[(&str, u64)] = &[
     ("registry", 0),
     ("manager", 0),
-    ("forwarder", NET_ADMIN | SYS_ADMIN | NET_BROADCAST),
+    ("forwarder", NET_ADMIN | SYS_ADMIN | NET_BROADCAST | NET_RAW),
 ];
 const WORKLOADS: &[(&str, u64)] = &[("end", 0), ("middle", NET_ADMIN), ("client", NET_RAW)];
 const AGENT: (&str, u64) = ("agent", SYS_PTRACE);

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use nsm_lab::{
-    Cell, Process,
+    Cell, Lost, Process, Silence,
     measure::UdpFlow,
     mesh::{MeshConfig, Workload},
     serve,
@@ -27,6 +27,12 @@ pub(crate) const GROUP: Group = Group {
         ("the endpoint is silent", |world| silent(world, false)),
         ("the endpoint is silent and its process killed", |world| {
             silent(world, true)
+        }),
+        ("tunnels are lost, the control plane is not", |world| {
+            lossy(world, Lost::Datagrams)
+        }),
+        ("everything between nodes is lost", |world| {
+            lossy(world, Lost::Everything)
         }),
     ],
 };
@@ -155,4 +161,41 @@ fn silent(world: &World, killed: bool) {
         used.pod.kill();
         end(other);
     }
+}
+
+/// A filter on the underlay: nobody is told, and another endpoint serves within a second.
+fn lossy(world: &World, lost: Lost) {
+    let service = format!("h-loss-{lost:?}").to_lowercase();
+    let far = world.endpoint(1, &format!("{service}-far"), &service, &[]);
+    let url = format!("kernel://{service}/nsm-1");
+    let client = world.client(0, &format!("{service}-nsc"), &url, &[]);
+    let near = world.endpoint(0, &format!("{service}-near"), &service, &[]);
+    let _servers = [&far, &near].map(|one| serve::start(one.pod.cell(), &[], &[ECHO]).unwrap());
+    let peer = addresses(&client).1[0].parse().unwrap();
+    let flow = UdpFlow::start(client.pod.cell(), SocketAddr::new(peer, ECHO), 200).unwrap();
+    assert!(flow.wait_answer(flow.now(), PATIENCE), "packets pass");
+    // The way has been asked, and has answered.
+    std::thread::sleep(Duration::from_secs(1));
+    let began = flow.now();
+    let nodes = [0, 1].map(|at| world.mesh.node(at).node());
+    let silence = Silence::start(nodes[0], nodes[1], lost).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(flow.wait_answer(flow.now(), PATIENCE), "packets pass again");
+    let report = flow.report(began, flow.now());
+    println!("{service}: outage {} ms", report.outage_ms);
+    assert!(report.outage_ms <= 1000.0, "{report:?}");
+    assert_eq!(links(near.pod.cell()).len(), 1);
+    silence.end().unwrap();
+    drop(flow);
+    end(client);
+    let asked = |at: usize| {
+        let node = world.mesh.node(at).node().cell();
+        crate::world::ip(node, "-o link show").contains("nsm-probe")
+    };
+    until("nobody asks", PATIENCE, || !asked(0) && !asked(1));
+    until("closed", Duration::from_secs(20), || {
+        links(near.pod.cell()).is_empty() && links(far.pod.cell()).is_empty()
+    });
+    end(near);
+    end(far);
 }

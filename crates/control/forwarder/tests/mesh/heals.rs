@@ -201,3 +201,78 @@ async fn heals_that_do_not_help_grow_rare() {
     assert!((10..100).contains(&requests), "{requests} in a minute");
     session.close().await.unwrap();
 }
+
+/// What the ways do, for which of the far node and whoever asks, and whether the client moves.
+type Loss = (&'static str, fn(&World), bool);
+
+const LOSSES: &[Loss] = &[
+    (
+        "packets are lost",
+        |world| {
+            let far = "192.168.0.2".parse().unwrap();
+            world.ways.lost.lock().unwrap().insert(far);
+        },
+        true,
+    ),
+    (
+        "nobody can ask",
+        |world| *world.ways.broken.lock().unwrap() = Some("no socket".to_owned()),
+        false,
+    ),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_way_that_is_lost_moves_its_connections_within_a_second() {
+    for (name, lose, moves) in LOSSES {
+        let (world, near, far, _) = two();
+        let session = connect(&world.client("nsc", &near), "nsc-0").await;
+        world.endpoint("nse-near", &near, &[&far]);
+        sleep(Duration::from_secs(1)).await;
+        world.packets.are(Flow::Unknown);
+        lose(&world);
+        sleep(Duration::from_millis(900)).await;
+        let expected = if *moves { "nse-near" } else { "nse-far" };
+        assert_eq!(serving(&near), [expected], "{name}");
+        world.packets.are(Flow::Flows);
+        world.ways.lost.lock().unwrap().clear();
+        session.close().await.unwrap();
+    }
+}
+
+/// Another implementation's node answers no echoes of ours.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_answered_is_never_lost() {
+    let (world, near, far, _) = two();
+    let lost = ["192.168.0.1", "192.168.0.2"].map(|node| node.parse().unwrap());
+    *world.ways.lost.lock().unwrap() = lost.into();
+    let session = connect(&world.client("nsc", &near), "nsc-0").await;
+    world.endpoint("nse-near", &near, &[&far]);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(serving(&near), ["nse-far"]);
+    session.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_without_tunnels() {
+    let (world, near, _, _) = two();
+    sleep(Duration::from_secs(10)).await;
+    let asked = || world.ways.asked.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(asked(), 0);
+    let client = world.client("nsc", &near);
+    let sessions = [
+        connect(&client, "nsc-0").await,
+        connect(&client, "nsc-1").await,
+    ];
+    sleep(Duration::from_secs(10)).await;
+    assert!(
+        (98..104).contains(&asked()),
+        "each node once in 200 ms: {}",
+        asked()
+    );
+    for session in sessions {
+        session.close().await.unwrap();
+    }
+    let asked_then = asked();
+    sleep(Duration::from_secs(10)).await;
+    assert!(asked() <= asked_then + 2);
+}

@@ -1,14 +1,19 @@
 //! A mesh of real lists over a wire in memory.
 
 use std::{
-    sync::{Arc, Mutex},
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use nsm_api::connection::{Connection, Mechanism};
 use nsm_chain::{Call, Target, Tasks, Tokens as _, elements::Table as _};
-use nsm_forwarder::{Config, Forwarder, Kernel, Parts};
+use nsm_forwarder::{Config, Forwarder, Kernel, Parts, Probe};
 use nsm_manager::Seams;
 use nsm_model::{ids::Secret, ipam::PointToPoint, mechanism, url::EndpointUrl};
 use nsm_sdk::{
@@ -54,6 +59,37 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
     pub(crate) packets: Arc<Packets>,
+    pub(crate) ways: Arc<Ways>,
+}
+
+/// What the ways between nodes carry.
+#[derive(Default)]
+pub(crate) struct Ways {
+    /// Nodes that nobody's packets reach.
+    pub(crate) lost: Mutex<BTreeSet<IpAddr>>,
+    /// Why nobody can ask.
+    pub(crate) broken: Mutex<Option<String>>,
+    /// How often somebody was asked.
+    pub(crate) asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Probe for Ways {
+    async fn ask(
+        &self,
+        peers: &BTreeSet<IpAddr>,
+        wait: Duration,
+    ) -> Result<BTreeSet<IpAddr>, String> {
+        self.asked.fetch_add(peers.len(), Ordering::SeqCst);
+        if let Some(why) = self.broken.lock().unwrap().clone() {
+            return Err(why);
+        }
+        let lost = self.lost.lock().unwrap().clone();
+        if peers.iter().any(|peer| lost.contains(peer)) {
+            sleep(wait).await;
+        }
+        Ok(peers.difference(&lost).copied().collect())
+    }
 }
 
 /// What the data paths of all clients are said to be.
@@ -106,6 +142,7 @@ impl World {
             clock: Clock::default(),
             tasks: Tasks::new(),
             packets: Arc::new(Packets(Mutex::new(Flow::Flows))),
+            ways: Arc::default(),
         }
     }
 
@@ -196,6 +233,7 @@ impl World {
             tasks: self.tasks.clone(),
         };
         let roles = Forwarder::new(&config, &parts);
+        roles.probe(&parts, self.ways.clone());
         roles.attend(&config, &parts, events, NO_METER);
         self.wire
             .attach(url, spiffe(own), roles.chain.clone(), Some(table));
