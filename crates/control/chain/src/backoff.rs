@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::seam;
+use crate::{Error, seam};
+
+/// A peer's hint that is longer than this is not believed.
+const LONGEST_HINT: Duration = Duration::from_secs(60);
 
 /// Waits that double from the first to the longest, each shortened by a random part of up to half,
 /// so that a crowd that lost the same peer does not come back at once.
@@ -30,6 +33,12 @@ impl Backoff {
         let wait = self.wait - self.wait * u32::try_from(share).unwrap_or(0) / 1024;
         self.wait = (self.wait * 2).min(self.longest);
         wait
+    }
+
+    /// As [`Backoff::next_wait`], no shorter than whoever refused asks for, within a minute.
+    pub fn after(&mut self, error: &Error) -> Duration {
+        let asked = error.retry_after.unwrap_or_default().min(LONGEST_HINT);
+        self.next_wait().max(asked)
     }
 
     /// Starts again with the first wait, after an attempt that worked.

@@ -28,9 +28,11 @@ use nsm_model::spiffe::SpiffeId;
 use crate::{Call, Code, Element, Error, Journal, Kind, Next, Record, Store, Tasks, call::Own};
 
 mod factory;
+mod gate;
 mod restore;
 
 pub use factory::Factory;
+use gate::{Beginning, Gate, Place};
 
 /// The most items that one role holds: beyond it new ones are refused, so that a flood of ids
 /// cannot take the memory that established connections need (about 4 KiB each).
@@ -44,6 +46,7 @@ struct Table<K: Kind> {
     entries: Mutex<BTreeMap<String, Arc<Entry<K>>>>,
     tasks: Tasks,
     journal: Option<Arc<dyn Journal>>,
+    gate: Arc<Gate>,
     limit: usize,
 }
 
@@ -68,6 +71,8 @@ struct State<K: Kind> {
     bringer: Option<SpiffeId>,
     /// The journal has it.
     kept: bool,
+    /// Its place among its caller's, where somebody else brought it.
+    place: Option<Place>,
     /// The entry has left the table; whoever waited for it looks again.
     gone: bool,
 }
@@ -122,6 +127,7 @@ impl<K: Kind> Begin<K> {
             entries: Mutex::default(),
             tasks,
             journal,
+            gate: Arc::default(),
             limit,
         }))
     }
@@ -147,6 +153,7 @@ impl<K: Kind> Element<K> for Begin<K> {
             ));
         }
         let mut turn = self.0.enter(&id, call.deadline, self.0.limit).await?;
+        let beginning = turn.admit(call)?;
         self.0
             .detached(
                 &id,
@@ -154,6 +161,7 @@ impl<K: Kind> Element<K> for Begin<K> {
                 &turn.store.clone(),
                 move |mut inner| async move {
                     let answer = turn.request(&mut inner, request, &next).await;
+                    drop(beginning);
                     (inner, answer)
                 },
             )
@@ -213,6 +221,7 @@ impl<K: Kind> Table<K> {
                 own: None,
                 bringer: None,
                 kept: false,
+                place: None,
                 gone: false,
             })),
             store,
@@ -320,6 +329,18 @@ async fn wait<K: Kind>(
 // === impl Turn ===
 
 impl<K: Kind> Turn<K> {
+    /// A new item has to be let in; one that stands is refreshed whatever else is asked for.
+    fn admit(&mut self, call: &Call) -> Result<Option<Beginning>, Error> {
+        let Some(caller) = call.caller.as_ref().filter(|_| self.state.item.is_none()) else {
+            return Ok(None);
+        };
+        // The client itself stands at the first segment; registrations have none of ours.
+        let hop = call.own.as_ref().is_none_or(|own| own.index > 1);
+        let (place, beginning) = self.table.gate.admit(&caller.id, hop, K::NAME)?;
+        self.state.place = Some(place);
+        Ok(Some(beginning))
+    }
+
     async fn request(
         &mut self,
         call: &mut Call,

@@ -1,8 +1,10 @@
 //! What can go wrong on the way, who is to blame, and the one gRPC code of it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use nsm_policy::denial::Denial;
+
+use crate::seam;
 
 /// The gRPC status codes that a role answers with (gRPC specification, status codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +67,8 @@ pub struct Error {
     pub blame: Blame,
     /// What failed, to whom, and what to do about it.
     pub message: String,
+    /// How long to wait before asking again, where whoever refused knows that.
+    pub retry_after: Option<Duration>,
 }
 
 impl Error {
@@ -88,6 +92,17 @@ impl Error {
             code,
             blame,
             message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// A limit is reached now and will not be soon: ask again after about `wait`, which is drawn
+    /// out at random so that a crowd does not come back at once.
+    pub fn busy(message: impl Into<String>, wait: Duration) -> Self {
+        let share = u32::try_from(seam::chance() % 1024).unwrap_or(0);
+        Self {
+            retry_after: Some(wait + wait * share / 1024),
+            ..Self::new(Code::ResourceExhausted, message)
         }
     }
 
@@ -101,9 +116,8 @@ impl Error {
     /// A failure of the node's kernel.
     pub fn kernel(code: Code, message: impl Into<String>) -> Self {
         Self {
-            code,
             blame: Blame::Kernel,
-            message: message.into(),
+            ..Self::new(code, message)
         }
     }
 

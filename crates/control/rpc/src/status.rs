@@ -1,5 +1,7 @@
 //! The one place where our errors become gRPC statuses and a peer's statuses become ours.
 
+use std::time::Duration;
+
 use nsm_chain::{Code, Error};
 use tonic::Status;
 
@@ -7,10 +9,18 @@ use tonic::Status;
 /// grpc-go refuses header lists beyond 16 KiB in old versions.
 const MAX_MESSAGE: usize = 4_096;
 
+/// gRPC's own key of how long to wait before the next attempt, in milliseconds (gRFC A6).
+const PUSHBACK_KEY: &str = "grpc-retry-pushback-ms";
+
 /// How an error is answered.
 #[must_use]
 pub fn to_status(error: &Error) -> Status {
-    Status::new(to_grpc(error.code), cut(&error.message))
+    let mut status = Status::new(to_grpc(error.code), cut(&error.message));
+    if let Some(wait) = error.retry_after {
+        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        status.metadata_mut().insert(PUSHBACK_KEY, millis.into());
+    }
+    status
 }
 
 /// What a peer's status means: its code, and the first cause alone.
@@ -32,7 +42,16 @@ pub fn from_status(status: &Status) -> Error {
     } else {
         cause
     };
-    Error::new(code, cut(cause))
+    Error {
+        retry_after: pushback(status),
+        ..Error::new(code, cut(cause))
+    }
+}
+
+/// What a peer asks for before the next attempt; anything but a number of milliseconds is nothing.
+fn pushback(status: &Status) -> Option<Duration> {
+    let text = status.metadata().get(PUSHBACK_KEY)?.to_str().ok()?;
+    text.parse().ok().map(Duration::from_millis)
 }
 
 /// Splits `...: rpc error: code = C desc = cause`.
@@ -192,6 +211,22 @@ mod tests {
                 (code, cause),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_hint_goes_there_and_back() {
+        let busy = Error::busy("too many", Duration::from_millis(200));
+        assert!(busy.retry_after.unwrap() >= Duration::from_millis(200));
+        let read = from_status(&to_status(&busy));
+        let millis = |error: &Error| error.retry_after.map(|wait| wait.as_millis());
+        assert_eq!(millis(&read), millis(&busy));
+        for said in ["-1", "soon", ""] {
+            let mut status = to_status(&busy);
+            status
+                .metadata_mut()
+                .insert(PUSHBACK_KEY, said.parse().unwrap());
+            assert_eq!(from_status(&status).retry_after, None, "{said:?}");
         }
     }
 

@@ -134,7 +134,7 @@ impl Client {
             match self.request(order).await {
                 Ok(session) => return session,
                 Err(error) => {
-                    let wait = backoff.next_wait();
+                    let wait = backoff.after(&error);
                     tracing::warn!(id = order.id, service = order.service, %error, ?wait, "request failed");
                     tokio::time::sleep(wait).await;
                 }

@@ -121,7 +121,7 @@ impl Keeper {
                     }
                 }
                 Err(error) => {
-                    let wait = backoff.next_wait();
+                    let wait = backoff.after(&error);
                     tracing::warn!(endpoint = self.offer.endpoint.name, %error, ?wait, "registration failed");
                     tokio::time::sleep(wait).await;
                 }

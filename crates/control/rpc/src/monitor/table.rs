@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -19,6 +20,13 @@ use crate::server::{Answers, Monitor};
 
 /// The most subscribers of one role: each connection has one or two, by the hops around.
 pub const MAX_SUBSCRIBERS: usize = 16_384;
+
+/// The most of one watcher: a hop has one, and one more for each connection that it holds while the
+/// hop before it is away.
+const MAX_OF_ONE: usize = MAX_SUBSCRIBERS / 2;
+
+/// How long a watcher waits that finds no place.
+const FULL: Duration = Duration::from_secs(1);
 
 /// The most connections in the first event, which must stay below gRPC's 4 MiB; what is more comes
 /// as updates right after it.
@@ -197,7 +205,17 @@ impl Connections {
         let mut state = self.0.state();
         if state.subscribers.len() >= MAX_SUBSCRIBERS {
             let message = format!("{MAX_SUBSCRIBERS} monitor streams are open here already");
-            return Err(Error::new(Code::ResourceExhausted, message));
+            return Err(Error::busy(message, FULL));
+        }
+        if let Some(Watcher { who, .. }) = &watcher {
+            let theirs = state
+                .subscribers
+                .values()
+                .filter_map(|one| one.watcher.as_ref());
+            if theirs.filter(|other| other.who == *who).count() >= MAX_OF_ONE {
+                let message = format!("{who} has {MAX_OF_ONE} monitor streams open here already");
+                return Err(Error::busy(message, FULL));
+            }
         }
         let seen: Vec<_> = state
             .connections

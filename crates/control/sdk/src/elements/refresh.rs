@@ -15,7 +15,9 @@ use std::{
 
 use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
-use nsm_chain::{Backoff, Call, Connections, Element, Error, Next, Tasks, Tokens, begin::Factory};
+use nsm_chain::{
+    Backoff, Call, Connections, Element, Error, Next, Tasks, Tokens, begin::Factory, seam,
+};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -27,6 +29,9 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const SHORT_FOR_LONG: Duration = Duration::from_secs(32);
 /// What is refreshed when the path says nothing of expiry: a third of upstream's token life.
 const UNKNOWN: Duration = Duration::from_secs(200);
+/// How far a refresh is drawn forward at random, in 1,024ths: what was asked for at once, after an
+/// outage, is not asked for again at once for ever.
+const SPREAD: u64 = 128;
 /// Waits between attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -76,6 +81,7 @@ impl Refresh {
             let doubled = SHORTEST.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX));
             wait = doubled.min(SHORT_FOR_LONG);
         }
+        wait -= wait * u32::try_from(seam::chance() % SPREAD).unwrap_or(0) / 1_024;
         let factory = Factory::<Connections>::of(call)?;
         let stop = CancellationToken::new();
         call.store.put(Clock(stop.clone().drop_guard()));
@@ -133,7 +139,7 @@ async fn run(factory: Factory<Connections>, wait: Duration, patience: Duration) 
     // A success starts the next clock and ends this one, which is being dropped.
     while let Err(error) = factory.again(Instant::now() + patience, |_| {}).await {
         tracing::warn!(?factory, %error, "refresh failed; packets flow, trying again");
-        tokio::time::sleep(backoff.next_wait()).await;
+        tokio::time::sleep(backoff.after(&error)).await;
     }
 }
 
