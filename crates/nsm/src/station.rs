@@ -274,6 +274,20 @@ pub(crate) fn address(text: &str) -> Result<EndpointUrl, String> {
     }
 }
 
+/// The registry's address, or those of several: any of them will do.
+pub(crate) fn registry_address(text: &str) -> Result<EndpointUrl, String> {
+    let url = EndpointUrl::parse(text);
+    if nsm_rpc::several::is_list(&url) {
+        return Ok(url);
+    }
+    address(text).map_err(|error| format!("{error}, or tcp://host:port,host:port"))
+}
+
+/// The same as a setting.
+pub(crate) fn written_registry_address(text: &str) -> Result<String, String> {
+    registry_address(text).map(|_| text.to_owned())
+}
+
 /// A setting that is an address: looked at when it is read, kept as it is written.
 pub(crate) fn written_address(text: &str) -> Result<String, String> {
     address(text).map(|_| text.to_owned())

@@ -20,7 +20,14 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{fdstream::FdStream, fdtable::inode_url, link::PeerHandle, peer::Peer, socket::Socket};
+use crate::{
+    fdstream::FdStream,
+    fdtable::inode_url,
+    link::PeerHandle,
+    peer::Peer,
+    several::{self, Place},
+    socket::Socket,
+};
 
 /// How long a connection may take to come up, handshake included. A handshake costs about a
 /// millisecond; a machine that is gone answers never.
@@ -29,7 +36,7 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// What is dialled, and what tells one pooled connection from another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
-    Tcp(String, u16),
+    Tcp(Vec<Place>),
     Unix(String),
     Inode(InodeUrl),
 }
@@ -37,11 +44,7 @@ pub(crate) enum Target {
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Tcp(host, port) => EndpointUrl::Tcp {
-                host: host.clone(),
-                port: *port,
-            }
-            .fmt(f),
+            Self::Tcp(places) => f.write_str(&several::show(places)),
             Self::Unix(path) => write!(f, "unix://{path}"),
             Self::Inode(inode) => write!(f, "unix socket {inode}"),
         }
@@ -61,8 +64,12 @@ impl Address {
     /// A path below `/proc` names a descriptor, whose number is used again for other sockets: the
     /// socket's inode is the address then.
     pub(crate) fn of(url: &EndpointUrl) -> Result<Self, Error> {
+        let list = several::places(&url.to_string());
         let target = match url {
-            EndpointUrl::Tcp { host, port } => Target::Tcp(host.clone(), *port),
+            EndpointUrl::Tcp { .. } | EndpointUrl::Other(_) if list.is_some() => {
+                Target::Tcp(list.unwrap_or_default())
+            }
+            EndpointUrl::Tcp { host, port } => Target::Tcp(vec![(host.clone(), *port)]),
             EndpointUrl::Unix(path) if path.starts_with("/proc/") => {
                 let flags = OFlags::PATH | OFlags::CLOEXEC;
                 let descriptor = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| {
@@ -97,9 +104,7 @@ impl Address {
 
     async fn open(&self) -> io::Result<Socket> {
         match (&self.target, &self.descriptor) {
-            (Target::Tcp(host, port), _) => {
-                Socket::tcp(TcpStream::connect((host.as_str(), *port)).await?)
-            }
+            (Target::Tcp(_), _) => Err(io::ErrorKind::Unsupported.into()),
             (Target::Unix(path), _) => Ok(Socket::Unix(FdStream::new(
                 UnixStream::connect(path).await?,
             ))),
@@ -133,13 +138,35 @@ impl Address {
         own: &Arc<Identity>,
         tasks: &Tasks,
     ) -> Result<PeerHandle, Error> {
-        let socket = self.open().await.map_err(|error| {
+        let unreachable = |error: io::Error| {
             let message = format!(
                 "{} cannot be reached: {error}; does its owner run?",
                 self.target
             );
             Error::new(Code::Unavailable, message)
-        })?;
+        };
+        let Target::Tcp(places) = &self.target else {
+            let socket = self.open().await.map_err(unreachable)?;
+            return self.prove(socket, own, tasks).await;
+        };
+        let me = own.id().to_string();
+        let candidates = several::addresses(places, &me).await.map_err(unreachable)?;
+        several::first(candidates, |address| {
+            Box::pin(async move {
+                let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+                let socket = Socket::tcp(stream).map_err(unreachable)?;
+                self.prove(socket, own, tasks).await
+            })
+        })
+        .await
+    }
+
+    async fn prove(
+        &self,
+        socket: Socket,
+        own: &Arc<Identity>,
+        tasks: &Tasks,
+    ) -> Result<PeerHandle, Error> {
         let address = self.target.to_string();
         let local = socket.is_local();
         let descriptors = socket.descriptors(&address);

@@ -25,6 +25,7 @@ mod refusals;
 mod registered;
 pub mod seen;
 mod server;
+pub mod several;
 pub mod skew;
 mod socket;
 pub mod status;

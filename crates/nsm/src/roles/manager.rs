@@ -19,7 +19,9 @@ use crate::{
     policies::{Asked, Asks, Masks},
     roles::MANAGER_SOCKET,
     sockets::Sockets,
-    station::{Common, Station, address, written_address},
+    station::{
+        Common, Station, address, registry_address, written_address, written_registry_address,
+    },
 };
 
 /// Settings of `nsm manager`.
@@ -40,8 +42,8 @@ pub(crate) struct Settings {
     /// How other managers reach this one; else the first TCP address, with the node's own address
     #[arg(long, env = "NSM_PUBLIC_URL")]
     public_url: Option<String>,
-    /// The registry
-    #[arg(long, env = "NSM_REGISTRY_URL", value_parser = written_address, default_value = "tcp://localhost:5002")]
+    /// The registry: unix:///path, or tcp://host:port,host:port where several replicas serve
+    #[arg(long, env = "NSM_REGISTRY_URL", value_parser = written_registry_address, default_value = "tcp://localhost:5002")]
     registry_url: String,
     /// The service that forwarders register under
     #[arg(
@@ -101,8 +103,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         .collect::<Result<_, _>>()
         .map_err(anyhow::Error::msg)?;
     let listener = Listener::bind_for(&addresses, &settings.sockets.access()?).await?;
-    let registry =
-        address(&settings.registry_url).map_err(|error| anyhow!("--registry-url: {error}"))?;
+    let registry = registry_address(&settings.registry_url)
+        .map_err(|error| anyhow!("--registry-url: {error}"))?;
     let url = match &settings.public_url {
         Some(url) => url.clone(),
         None => public_url(listener.addresses())?,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     logs,
-    station::{address, roles},
+    station::{address, registry_address, roles},
 };
 
 /// How long a tool insists on an identity: longer than an agent needs for a new entry, shorter than
@@ -27,7 +27,7 @@ pub(crate) struct Connect {
     /// YAML file with settings; flags and environment override it
     #[arg(long, env = "NSM_CONFIG")]
     config: Option<PathBuf>,
-    /// The registry
+    /// The registry: unix:///path, or tcp://host:port,host:port where several replicas serve
     #[arg(long, env = "NSM_REGISTRY_URL", default_value = "tcp://localhost:5002")]
     registry_url: String,
     /// A manager to ask in place of the registry: unix:///path or tcp://host:port; on its own node
@@ -76,8 +76,8 @@ pub(crate) struct Operator {
 impl Operator {
     /// Reads the settings, and waits for an identity.
     pub(crate) async fn start(connect: &Connect) -> anyhow::Result<Self> {
-        let registry =
-            address(&connect.registry_url).map_err(|error| anyhow!("--registry-url: {error}"))?;
+        let registry = registry_address(&connect.registry_url)
+            .map_err(|error| anyhow!("--registry-url: {error}"))?;
         let manager = connect
             .manager
             .as_deref()

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
-use nsm_chain::{Call, Element, Endpoints, Error, Next, Services, Target};
+use nsm_chain::{Call, Code, Element, Endpoints, Error, Next, Services, Target};
 use nsm_rpc::{Transport, client};
 
 /// See the module.
@@ -52,7 +52,11 @@ macro_rules! to_registry {
                     deadline,
                 )
                 .await;
-                if !hop.has_renewed(&answer) {
+                // Where it broke on the way, another replica may serve: registering twice is as
+                // registering once.
+                let broke =
+                    |error: &Error| error.code == Code::Unavailable && hop.peer.is_retired();
+                if !hop.has_renewed(&answer) && !answer.as_ref().is_err_and(broke) {
                     return answer;
                 }
                 let hop = self.transport.hop(&self.registry, deadline).await?;
