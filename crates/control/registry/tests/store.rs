@@ -67,11 +67,14 @@ fn files_that_cannot_be_used_say_why() {
     drop(RedbStore::open(&newer).unwrap());
     write_format(&newer, 7);
     let missing = folder.path().join("missing/registry.redb");
+    // Nobody can write there, whoever he is.
+    let read_only = std::path::PathBuf::from("/sys/kernel/nsm-registry.redb");
     for (path, says) in [
         (text, "not a store or is damaged"),
         (cut, "not a store or is damaged"),
         (newer, "has format 7, this version knows 1"),
         (missing, "cannot be opened: No such file"),
+        (read_only, "check its folder, permissions and free space"),
     ] {
         let error = RedbStore::open(&path).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");

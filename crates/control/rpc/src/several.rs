@@ -1,8 +1,8 @@
 //! Several addresses for one service: whoever answers first is connected to.
 //!
-//! A name that resolves to several addresses, and a list of hosts, are tried one after another, each
-//! as soon as the one before it failed or took too long, so that a replica that is dead, hangs or
-//! refuses costs no request.
+//! A name that resolves to several addresses, and a list of hosts, are tried one after another,
+//! each as soon as the one before it failed or took too long, so that a replica that is dead, hangs
+//! or refuses costs no request.
 
 use std::{io, net::SocketAddr, time::Duration};
 

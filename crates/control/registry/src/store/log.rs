@@ -104,6 +104,16 @@ impl Log {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was written up to a revision is not known: whoever follows lists again.
+    pub(super) fn cut(&self, revision: u64) {
+        let mut state = self.state();
+        for follower in state.followers.drain(..) {
+            let _already_ended = follower.end.set(StoreError::Lagged);
+        }
+        state.history.clear();
+        state.oldest = revision;
+    }
+
     pub(super) fn publish(&self, changes: Vec<Change>) {
         let mut state = self.state();
         for change in changes {

@@ -4,12 +4,7 @@
 //! disk is waited for once a group and not once a write. A write is answered after its commit is on
 //! disk: kill -9 loses no acknowledged write.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::JoinHandle,
-    time::SystemTime,
-};
+use std::{path::Path, sync::Arc, thread::JoinHandle, time::SystemTime};
 
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase as _};
@@ -17,10 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Entry, Expect, Listing, Past, Store, StoreError, Watch, log::Log};
 
+mod disk;
 mod file;
 mod row;
 mod writer;
 
+use disk::Disk;
 use writer::{Job, Write};
 
 /// How many writes wait for the disk before callers wait for a place in the queue.
@@ -29,8 +26,7 @@ const QUEUE: usize = 1024;
 /// See the module.
 #[derive(Debug)]
 pub struct RedbStore {
-    path: Arc<PathBuf>,
-    database: Arc<Database>,
+    disk: Arc<Disk>,
     log: Arc<Log>,
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
@@ -42,26 +38,16 @@ impl RedbStore {
     /// # Errors
     /// A file of a newer version, a damaged one, one in use, or what the system says.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let (database, revision) = file::open(path)?;
-        let (path, database, log) = (
-            Arc::new(path.to_owned()),
-            Arc::new(database),
-            Arc::new(Log::new(revision)),
-        );
+        let (disk, revision) = Disk::open(path)?;
+        let (disk, log) = (Arc::new(disk), Arc::new(Log::new(revision)));
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = writer::Writer::new(
-            Arc::clone(&path),
-            Arc::clone(&database),
-            Arc::clone(&log),
-            revision,
-        );
+        let writer = writer::Writer::new(Arc::clone(&disk), Arc::clone(&log), revision);
         let thread = std::thread::Builder::new().name("registry-store".to_owned());
         let writer = thread
             .spawn(move || writer.run(queue))
-            .map_err(|error| file::io(&path, "opened", &error))?;
+            .map_err(|error| file::io(path, "opened", &error))?;
         Ok(Self {
-            path,
-            database,
+            disk,
             log,
             jobs: Some(jobs),
             writer: Some(writer),
@@ -91,12 +77,10 @@ impl RedbStore {
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (path, database) = (Arc::clone(&self.path), Arc::clone(&self.database));
-        tokio::task::spawn_blocking(move || {
-            work(&database).map_err(|error| file::io(&path, "read", &error))
-        })
-        .await
-        .map_err(|_| StoreError::Closed)?
+        let disk = Arc::clone(&self.disk);
+        tokio::task::spawn_blocking(move || disk.with("read", work))
+            .await
+            .map_err(|_| StoreError::Closed)?
     }
 }
 
@@ -107,7 +91,7 @@ impl Drop for RedbStore {
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
-            tracing::error!(path = ?self.path, "the registry's writer panicked");
+            tracing::error!(path = ?self.disk.path(), "the registry's writer panicked");
         }
     }
 }

@@ -57,10 +57,20 @@ pub(super) fn open(path: &Path) -> Result<(Database, u64), StoreError> {
         })
         .map_err(|error| io(path, "opened", &error))?;
     let backend = FileBackend::new(file).map_err(|error| refuse(path, error))?;
-    let database = Database::builder()
+    let mut database = Database::builder()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(backend)
         .map_err(|error| refuse(path, error))?;
+    // A flipped bit within a value is noticed by its checksum alone.
+    let whole = database
+        .check_integrity()
+        .map_err(|error| refuse(path, error))?;
+    if !whole {
+        tracing::error!(
+            ?path,
+            "the store was damaged: it is at the last commit that could be read"
+        );
+    }
     let revision = prepare(path, &database)?;
     Ok((database, revision))
 }

@@ -1,13 +1,19 @@
 //! The thread that writes: takes what is queued, commits it as one, answers each.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use redb::{
     Database, Durability, ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-use super::{file, row};
+use super::{disk::Disk, file, row};
 use crate::{
     store::{Change, Entry, Expect, StoreError, log::Log},
     watch::MAX_DELETIONS,
@@ -15,6 +21,9 @@ use crate::{
 
 /// How many writes share a commit at most: above that the first of them would wait for the last.
 const GROUP: usize = 256;
+
+/// How long after a failure the next write is tried: a disk that is full stays so for a while.
+const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) enum Write {
     Put {
@@ -33,26 +42,22 @@ pub(super) struct Job {
 }
 
 pub(super) struct Writer {
-    path: Arc<PathBuf>,
-    database: Arc<Database>,
+    disk: Arc<Disk>,
     log: Arc<Log>,
     revision: u64,
+    /// The failure that no write has overcome yet.
+    failed: Option<(Instant, StoreError)>,
 }
 
 type Outcome = Result<Option<Change>, StoreError>;
 
 impl Writer {
-    pub(super) fn new(
-        path: Arc<PathBuf>,
-        database: Arc<Database>,
-        log: Arc<Log>,
-        revision: u64,
-    ) -> Self {
+    pub(super) fn new(disk: Arc<Disk>, log: Arc<Log>, revision: u64) -> Self {
         Self {
-            path,
-            database,
+            disk,
             log,
             revision,
+            failed: None,
         }
     }
 
@@ -60,11 +65,15 @@ impl Writer {
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut group = Vec::with_capacity(GROUP);
         while queue.blocking_recv_many(&mut group, GROUP) > 0 {
-            match self.commit(&group) {
-                Ok((outcomes, revision)) => self.answer(&mut group, outcomes, revision),
+            match self.ready().and_then(|()| self.commit(&group)) {
+                Ok((outcomes, revision)) => {
+                    if self.failed.take().is_some() {
+                        tracing::info!(path = ?self.disk.path(), "the registry's store takes writes again");
+                    }
+                    self.answer(&mut group, outcomes, revision);
+                }
                 Err(error) => {
-                    let error = file::io(&self.path, "written", &error);
-                    tracing::error!(%error, writes = group.len(), "the registry's store failed");
+                    self.fail(&error);
                     for job in group.drain(..) {
                         let _caller_gave_up = job.answer.send(Err(error.clone()));
                     }
@@ -73,27 +82,39 @@ impl Writer {
         }
     }
 
-    fn commit(&self, group: &[Job]) -> Result<(Vec<Outcome>, u64), redb::Error> {
-        let mut transaction: WriteTransaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        let mut revision = self.revision;
-        let mut outcomes = Vec::with_capacity(group.len());
-        {
-            let mut entries = transaction.open_table(file::ENTRIES)?;
-            for job in group {
-                outcomes.push(apply(&mut entries, job, &mut revision)?);
+    /// After a failure the file is opened again, but not for every write.
+    fn ready(&mut self) -> Result<(), StoreError> {
+        match &self.failed {
+            Some((at, error)) if at.elapsed() < RETRY => return Err(error.clone()),
+            Some(_) => {}
+            None => return Ok(()),
+        }
+        let revision = self.disk.reopen()?;
+        if revision != self.revision {
+            // What failed is there after all: nobody was told.
+            self.log.cut(revision);
+            self.revision = revision;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        match &mut self.failed {
+            Some((at, known)) if known == error => {
+                if at.elapsed() >= RETRY {
+                    *at = Instant::now();
+                }
             }
-            let mut meta = transaction.open_table(file::META)?;
-            meta.insert(file::REVISION, revision)?;
-            meta.insert(file::TOLD, revision)?;
-            remember(&transaction, &mut meta, &outcomes)?;
+            failed => {
+                tracing::error!(%error, "the registry's store takes no writes; reads go on");
+                *failed = Some((Instant::now(), error.clone()));
+            }
         }
-        if revision == self.revision {
-            transaction.abort()?;
-        } else {
-            transaction.commit()?;
-        }
-        Ok((outcomes, revision))
+    }
+
+    fn commit(&self, group: &[Job]) -> Result<(Vec<Outcome>, u64), StoreError> {
+        self.disk
+            .with("written", |database| commit(database, group, self.revision))
     }
 
     /// Watchers are told before callers, so that who is answered finds the change on its way.
@@ -136,6 +157,33 @@ fn remember(
         meta.insert(file::SINCE, forgotten.value())?;
     }
     Ok(())
+}
+
+fn commit(
+    database: &Database,
+    group: &[Job],
+    before: u64,
+) -> Result<(Vec<Outcome>, u64), redb::Error> {
+    let mut transaction: WriteTransaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    let mut revision = before;
+    let mut outcomes = Vec::with_capacity(group.len());
+    {
+        let mut entries = transaction.open_table(file::ENTRIES)?;
+        for job in group {
+            outcomes.push(apply(&mut entries, job, &mut revision)?);
+        }
+        let mut meta = transaction.open_table(file::META)?;
+        meta.insert(file::REVISION, revision)?;
+        meta.insert(file::TOLD, revision)?;
+        remember(&transaction, &mut meta, &outcomes)?;
+    }
+    if revision == before {
+        transaction.abort()?;
+    } else {
+        transaction.commit()?;
+    }
+    Ok((outcomes, revision))
 }
 
 fn apply(
