@@ -58,7 +58,9 @@ pub struct Counters {
 pub trait Kernel: Send + Sync {
     /// Makes the changes: all or nothing, what failed is undone before the error. What is there
     /// already of a plan with the same key is taken over, and what is in its way replaced: this is
-    /// also what is called after a crash in the middle of the same changes.
+    /// also what is called after a crash in the middle of the same changes. An interface that takes
+    /// over from another does so without a gap; a model that carries no packets may make the same
+    /// changes [with one](Changes::with_gap).
     ///
     /// Returns the namespaces that it worked in, with what finds each of them again after a
     /// restart; those that only an earlier change of the same plan touched are not in it.

@@ -13,6 +13,7 @@ mod link;
 mod mac;
 mod netns;
 mod plan;
+mod replace;
 mod resource;
 mod side;
 
@@ -23,6 +24,7 @@ pub use link::{
 };
 pub use netns::{Netns, NetnsId};
 pub use plan::{Entry, Plan};
+pub use replace::{Swap, succeed, temporary_name};
 pub use resource::{
     Address, KeyDigest, Neighbour, Resource, ResourceId, Role, Route, Sysctl, What,
 };
@@ -30,5 +32,7 @@ pub use side::{KernelSide, Side, VxlanSide};
 
 #[cfg(test)]
 mod form;
+#[cfg(test)]
+mod takeover;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,10 @@ const INDEX_BASE: u32 = 0x0100_0000;
 /// birth.
 const INDEX_MASK: u32 = 0x00ff_ffff;
 
+/// Set in every second index of an interface that is replaced while packets flow. Between it and
+/// `INDEX_BASE` is room for the indices tried where one is taken.
+const INDEX_OTHER: u32 = 0x1000_0000;
+
 /// One end of a link in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
@@ -89,6 +93,13 @@ impl Link {
         }
     }
 
+    pub(crate) fn ends_mut(&mut self) -> Vec<&mut End> {
+        match self {
+            Self::Veth { far, near } => vec![far, near],
+            Self::Vxlan { end, .. } => vec![end],
+        }
+    }
+
     /// True where nothing but MTUs differs: those change while packets flow.
     #[must_use]
     pub fn resizes(&self, old: &Self) -> bool {
@@ -129,6 +140,11 @@ pub fn alias(key: KeyDigest, role: Role) -> String {
 pub fn alias_key(alias: &str) -> Option<KeyDigest> {
     let (key, _role) = alias.strip_prefix(ALIAS_PREFIX)?.rsplit_once(':')?;
     KeyDigest::parse(key)
+}
+
+/// The index of what takes the place of an interface with this index; and of what takes that one's.
+pub(crate) fn other_index(index: u32) -> u32 {
+    index ^ INDEX_OTHER
 }
 
 /// Whether an index can be one of ours: no kernel counts that far by itself.

@@ -9,7 +9,12 @@ use crate::*;
 
 const KEY: KeyDigest = KeyDigest([0xab; 16]);
 
-fn kernel(ino: u64, name: &str, addrs: &[&str], routes: &[(&str, Option<&str>)]) -> KernelSide {
+pub(crate) fn kernel(
+    ino: u64,
+    name: &str,
+    addrs: &[&str],
+    routes: &[(&str, Option<&str>)],
+) -> KernelSide {
     KernelSide {
         netns: NetnsId { dev: 4, ino },
         name: name.parse().unwrap(),
@@ -25,7 +30,7 @@ fn kernel(ino: u64, name: &str, addrs: &[&str], routes: &[(&str, Option<&str>)])
     }
 }
 
-fn client() -> KernelSide {
+pub(crate) fn client() -> KernelSide {
     let routes = [
         ("192.0.2.0/24", Some("10.0.0.0")),
         ("10.0.0.0/32", None),
@@ -45,7 +50,7 @@ pub(crate) fn workload() -> KernelSide {
     side
 }
 
-fn endpoint() -> KernelSide {
+pub(crate) fn endpoint() -> KernelSide {
     kernel(202, "nsm-e", &["10.0.0.0/32"], &[("10.0.0.1/32", None)])
 }
 
@@ -162,7 +167,15 @@ impl Model {
             assert_eq!(users, None, "{:?} is taken away below its user", entry.id);
             self.0.remove(&entry.id);
         }
-        for entry in &changes.apply {
+        for entry in &changes.retire {
+            let users = self
+                .0
+                .values()
+                .filter(|(_, after)| after.contains(&entry.id));
+            assert_eq!(users.count(), 0, "{:?} is retired below its user", entry.id);
+            self.0.remove(&entry.id);
+        }
+        for entry in &changes.settled() {
             let missing = entry.after.iter().find(|id| !self.0.contains_key(id));
             assert_eq!(missing, None, "{:?} comes before what it needs", entry.id);
             let new = (entry.resource.clone(), entry.after.clone());
@@ -219,6 +232,7 @@ fn any_plan_changes_into_any_other() {
         for new in plans() {
             let mut model = Model::default();
             model.change(&Changes::from(&old));
+            let new = succeed(&old, new);
             model.change(&diff(&old, &new));
             let mut fresh = Model::default();
             fresh.change(&Changes::from(&new));

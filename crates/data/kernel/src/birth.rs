@@ -152,7 +152,7 @@ impl Session<'_, '_> {
             let socket = self.socket(end.netns)?;
             let found = stats::find(socket, Place::Own, at, |state| state.index == at.0)?;
             match found {
-                Some(state) if state.group == GROUP && state.alias == end.alias => {
+                Some(state) if is_end(&state, end) => {
                     return Ok((Some(state.index), true));
                 }
                 other => taken |= tried == salt && other.is_some(),
@@ -165,7 +165,7 @@ impl Session<'_, '_> {
 /// Whether a link in the kernel is this end: it carries its alias, or was born as it and never got
 /// one.
 pub(crate) fn is_end(state: &LinkState, end: &End) -> bool {
-    let half_born = state.alias.is_empty() && state.group == GROUP && state.index == end.index;
+    let half_born = state.alias.is_empty() && is_index(state.index, end);
     state.group == GROUP && (state.alias == end.alias || half_born)
 }
 

@@ -87,10 +87,13 @@ impl Executor {
             return Ok(Applied::default());
         }
         let needed = namespaces(changes.apply.iter());
-        if let Some(missing) = needed.iter().find(|id| !netns.contains_key(id)) {
-            return Err(ApplyError::MissingNetns(*missing));
+        let mut netns = netns.clone();
+        for id in &needed {
+            if !netns.contains_key(id) {
+                netns.insert(*id, self.reopened(*id)?);
+            }
         }
-        let touched: BTreeSet<NetnsId> = namespaces(changes.undo.iter())
+        let touched: BTreeSet<NetnsId> = namespaces(changes.undo.iter().chain(&changes.retire))
             .union(&needed)
             .copied()
             .collect();
@@ -99,14 +102,20 @@ impl Executor {
             .filter(|(id, _)| touched.contains(id))
             .map(|(id, fd)| (*id, fd.clone()))
             .collect();
-        let (changes, shared) = (changes.clone(), Arc::clone(&self.shared));
+        let (mut changes, shared) = (changes.clone(), Arc::clone(&self.shared));
+        if !shared.renames {
+            changes = changes.with_gap();
+        }
         self.workers.run(move |inside| {
             let _hand = shared.hand();
             let mut session = Session::new(inside, &shared, fds)?;
             let namespaces = number(&mut session, &shared)?;
             let done = session.apply(&changes);
             match done {
-                Ok(()) => shared.account(&changes.undo, &changes.apply, &touched),
+                Ok(()) => {
+                    shared.account(&changes.retire, &[], &BTreeSet::new());
+                    shared.account(&changes.undo, &changes.settled(), &touched);
+                }
                 Err(_) => shared.account(&[], &[], &touched),
             }
             done.map(|()| Applied {
@@ -114,6 +123,14 @@ impl Executor {
                 indices: std::mem::take(&mut session.indices),
             })
         })?
+    }
+
+    /// A namespace with links of ours, without a descriptor of it.
+    fn reopened(&self, id: NetnsId) -> Result<NetnsFd, ApplyError> {
+        let handle = self.shared.handle(id);
+        handle.map_or(Err(ApplyError::MissingNetns(id)), |handle| {
+            Ok(handle.open(id)?)
+        })
     }
 
     /// Takes a plan away, without descriptors: when this returns, no packet, address, route or name

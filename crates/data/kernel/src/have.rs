@@ -7,7 +7,9 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::error::KernelError;
@@ -94,6 +96,23 @@ pub(crate) fn route(message: &RouteMessage) -> Option<HaveRoute> {
     if message.header.table != RouteHeader::RT_TABLE_MAIN {
         return None;
     }
+    through(message)
+}
+
+/// The IPv6 addresses that are in use, each with its interface's index.
+pub(crate) fn in_use(socket: &mut Socket) -> Result<Vec<(u32, IpAddr)>, KernelError> {
+    let ask = RouteNetlinkMessage::GetRoute(of_family(AddressFamily::Inet6));
+    let routes = socket.dump(&Request::new("list", "routes", 0, ask))?;
+    let local = routes.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local => {
+            through(route)
+        }
+        _ => None,
+    });
+    Ok(local.map(|(index, net, _)| (index, net.addr())).collect())
+}
+
+fn through(message: &RouteMessage) -> Option<HaveRoute> {
     let (mut index, mut via) = (None, None);
     let mut destination = any(message.header.address_family)?;
     for attribute in &message.attributes {

@@ -13,6 +13,7 @@ use crate::netns::NetnsFd;
 use crate::reaper::Reaper;
 use crate::stats::LinkState;
 use crate::steps::Steps;
+use crate::takeover;
 
 /// A namespace with links of ours in it.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) steps: Steps,
+    /// Whether interfaces are replaced without a gap.
+    pub(crate) renames: bool,
     pub(crate) reaper: Reaper,
     pub(crate) anchors: Anchors,
     known: Mutex<BTreeMap<NetnsId, Known>>,
@@ -44,6 +47,7 @@ impl Shared {
     pub(crate) fn start(node: &NetnsFd, steps: Steps) -> Result<Self, NetnsError> {
         Ok(Self {
             steps,
+            renames: takeover::renames_in_use(),
             reaper: Reaper::start(node)?,
             anchors: Anchors::default(),
             known: Mutex::default(),

@@ -32,12 +32,14 @@ mod messages;
 pub mod netlink;
 pub mod netns;
 mod nsid;
+mod ready;
 pub mod reaper;
 mod session;
 pub mod setup;
 pub mod stats;
 mod steps;
 mod sweep;
+mod takeover;
 pub mod underlay;
 mod undo;
 

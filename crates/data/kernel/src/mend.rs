@@ -4,9 +4,12 @@ use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_route::link::LinkAttribute;
-use nsm_plan::{Address, End, Entry, GROUP, Link, NetnsId, Plan, REAP_GROUP, Resource, alias_key};
+use nsm_plan::{
+    Address, End, Entry, GROUP, Link, NetnsId, Plan, REAP_GROUP, Resource, Swap, alias_key,
+    temporary_name,
+};
 
-use crate::birth::{indices, is_index, joins};
+use crate::birth::{indices, is_end, is_index, joins};
 use crate::contents;
 use crate::error::{ApplyError, NetnsError};
 use crate::handle::NetnsRef;
@@ -59,7 +62,7 @@ impl Session<'_, '_> {
 
     /// Puts right what differs from a plan whose namespaces are open. Returns what that was.
     pub(crate) fn mend(&mut self, plan: &Plan) -> Result<Vec<String>, ApplyError> {
-        let mut told = Vec::new();
+        let mut told = self.drop_strays(plan)?;
         let mut lost = Vec::new();
         for entry in plan.entries() {
             if let Resource::Link(link) = &entry.resource
@@ -73,6 +76,32 @@ impl Session<'_, '_> {
         let wrong = self.wrong(plan)?;
         told.extend(wrong.iter().map(Entry::to_string));
         self.put(&wrong, &mut Made::default())?;
+        Ok(told)
+    }
+
+    /// Takes away what a process that died had born to take an interface's place.
+    fn drop_strays(&mut self, plan: &Plan) -> Result<Vec<String>, ApplyError> {
+        let mut strays = Vec::new();
+        for end in plan.links().flat_map(|(_, link)| link.ends()) {
+            let other = Swap::other(end);
+            let Some(name) = temporary_name(other) else {
+                continue;
+            };
+            let at = (other, name.as_str());
+            let stray = |state: &LinkState| {
+                is_end(state, end) && !is_index(state.index, end) && state.name == name.as_str()
+            };
+            let found = stats::find(self.socket(end.netns)?, Place::Own, at, stray)?;
+            strays.extend(found.map(|state| (end.clone(), state.index)));
+        }
+        let told = strays.iter().map(|(end, _)| {
+            format!(
+                "link {} {}: its successor was half made",
+                end.netns, end.name
+            )
+        });
+        let told = told.collect();
+        self.retire_now(strays)?;
         Ok(told)
     }
 

@@ -25,6 +25,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Their job is one system call.
 const STACK_BYTES: usize = 256 * 1024;
 
+/// Links that wait for their time, and then in the queue.
+type Later = SyncSender<(Instant, Corpse)>;
+
 /// A link to delete, by a name that only a retired link of ours has.
 #[derive(Clone, Debug)]
 pub(crate) struct Corpse {
@@ -42,6 +45,7 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Reaper {
     queue: Option<SyncSender<Corpse>>,
+    later: Option<Later>,
     waiting: Arc<Waiting>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -65,8 +69,16 @@ impl Reaper {
             let thread = builder.spawn(move || reap(&receiver, &waiting, &node));
             threads.push(thread.map_err(|e| KernelError::io("start", "reaper thread", &e))?);
         }
+        let (later, due) = sync_channel(QUEUE);
+        let queue = sender.clone();
+        let builder = thread::Builder::new().name("reaper-later".to_owned());
+        let thread = builder
+            .stack_size(STACK_BYTES)
+            .spawn(move || defer(&due, &queue));
+        threads.push(thread.map_err(|e| KernelError::io("start", "reaper thread", &e))?);
         Ok(Self {
             queue: Some(sender),
+            later: Some(later),
             waiting,
             threads,
         })
@@ -83,6 +95,21 @@ impl Reaper {
             .queue
             .as_ref()
             .is_some_and(|queue| queue.send(corpse).is_ok());
+        if !sent {
+            self.waiting.done();
+        }
+    }
+
+    /// Takes a retired link that is deleted after a while. All wait equally long.
+    pub(crate) fn bury_after(&self, pause: Duration, corpse: Corpse) {
+        *self
+            .waiting
+            .count
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) += 1;
+        let due = Instant::now() + pause;
+        let later = self.later.as_ref();
+        let sent = later.is_some_and(|later| later.send((due, corpse)).is_ok());
         if !sent {
             self.waiting.done();
         }
@@ -122,6 +149,7 @@ impl Reaper {
 
 impl Drop for Reaper {
     fn drop(&mut self) {
+        self.later = None;
         self.queue = None;
         for thread in self.threads.drain(..) {
             // A panic there was logged by the runtime; the others still have to be waited for.
@@ -137,6 +165,15 @@ impl Waiting {
         if *count == 0 {
             self.empty.notify_all();
         }
+    }
+}
+
+/// Passes on what is due, in the order in which it came.
+fn defer(later: &Receiver<(Instant, Corpse)>, queue: &SyncSender<Corpse>) {
+    while let Ok((due, corpse)) = later.recv() {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        // The threads end after this one.
+        let _ = queue.send(corpse);
     }
 }
 

@@ -1,28 +1,22 @@
 //! One visit of a worker to the namespaces of a plan: sockets, and the steps of putting resources
 //! in place.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
-};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use nsm_model::ifname::IfName;
-use nsm_plan::{Changes, Entry, Netns, NetnsId, Resource, Route, Sysctl, Tunnel};
+use nsm_plan::{
+    Changes, Entry, GROUP, Netns, NetnsId, REAP_GROUP, Resource, Route, Sysctl, Tunnel,
+};
 
 use crate::contents;
 use crate::error::{ApplyError, KernelError};
 use crate::known::Shared;
 use crate::messages;
-use crate::netlink::{Outcome, Request, Socket};
+use crate::netlink::{Request, Socket};
 use crate::netns::{Inside, NetnsFd};
-
-/// The kernel's work item waits for other link changes; beyond this something is wrong, but not
-/// with the connection.
-const USABLE_LIMIT: Duration = Duration::from_millis(500);
-/// Between two looks at an IPv6 address: about what the kernel takes when it is idle.
-const USABLE_PAUSE: Duration = Duration::from_micros(50);
+use crate::stats::{self, LinkState};
 
 /// One visit. Its sockets close with it, so that no namespace stays pinned.
 pub(crate) struct Session<'a, 'b> {
@@ -32,6 +26,10 @@ pub(crate) struct Session<'a, 'b> {
     pub(crate) node: Socket,
     sockets: BTreeMap<NetnsId, Socket>,
     pub(crate) indices: BTreeMap<(Netns, IfName), u32>,
+    /// Interfaces whose routes may be overwritten: those that are being replaced.
+    pub(crate) yielding: BTreeSet<(Netns, u32)>,
+    /// Whether addresses are on two interfaces meanwhile.
+    pub(crate) replacing: bool,
     here: Netns,
 }
 
@@ -70,6 +68,8 @@ impl<'a, 'b> Session<'a, 'b> {
             node,
             sockets,
             indices,
+            yielding: BTreeSet::new(),
+            replacing: false,
             here: Netns::Node,
         })
     }
@@ -122,11 +122,13 @@ impl<'a, 'b> Session<'a, 'b> {
     /// Carries changes out; on a failure the state before is put back as far as the kernel allows.
     pub(crate) fn apply(&mut self, changes: &Changes) -> Result<(), ApplyError> {
         self.take_away(&changes.undo)?;
+        if !changes.swaps.is_empty() {
+            return self.replace(changes);
+        }
         let mut made = Made::default();
         let done = self.put(&changes.apply, &mut made);
         if done.is_err() {
-            made.0.reverse();
-            if let Err(error) = self.take_away(&made.0) {
+            if let Err(error) = self.take_back(made) {
                 tracing::error!(%error, "a failed plan could not be taken away completely");
             }
             let before: Vec<Entry> = changes.undo.iter().rev().cloned().collect();
@@ -137,13 +139,20 @@ impl<'a, 'b> Session<'a, 'b> {
         done
     }
 
+    pub(crate) fn take_back(&mut self, mut made: Made) -> Result<(), ApplyError> {
+        made.0.reverse();
+        self.take_away(&made.0)
+    }
+
     pub(crate) fn put(&mut self, entries: &[Entry], made: &mut Made) -> Result<(), ApplyError> {
         let mut queue = Queue::new();
+        let mut born = Vec::new();
         for entry in entries {
             match &entry.resource {
                 Resource::Link(link) => {
                     if self.create(link)? {
                         made.0.push(entry.clone());
+                        born.push(link);
                     }
                     for end in link.ends() {
                         let index = self.index(end.netns, &end.name, end.index);
@@ -171,32 +180,10 @@ impl<'a, 'b> Session<'a, 'b> {
         for (netns, steps) in queue {
             self.flush(netns, steps, made)?;
         }
+        for link in born {
+            self.wait_running(link)?;
+        }
         self.wait_usable(entries)
-    }
-
-    /// An IPv6 address is added at once, but packets to it are taken only after a work item of the
-    /// kernel has run.
-    fn wait_usable(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
-        let mut waiting = BTreeMap::<Netns, Vec<Request>>::new();
-        for entry in entries {
-            if let Resource::Address(address) = &entry.resource
-                && address.net.addr().is_ipv6()
-            {
-                let ask = contents::get_route(address.net.addr());
-                waiting.entry(address.netns).or_default().push(ask);
-            }
-        }
-        let deadline = Instant::now() + USABLE_LIMIT;
-        for (netns, requests) in waiting {
-            while !self.socket(netns)?.batch(&requests)?.iter().all(is_local) {
-                if Instant::now() > deadline {
-                    tracing::warn!(%netns, "IPv6 addresses are not usable yet");
-                    return Ok(());
-                }
-                std::thread::sleep(USABLE_PAUSE);
-            }
-        }
-        Ok(())
     }
 
     fn flush(
@@ -220,7 +207,7 @@ impl<'a, 'b> Session<'a, 'b> {
                 }
                 (Err(error), Resource::Address(_)) if error.errno == libc::EEXIST => Ok(()),
                 (Err(error), Resource::Route(route)) if error.errno == libc::EEXIST => {
-                    self.route_exists(route)
+                    self.route_exists(entry, route)
                 }
                 (Err(error), _) => Err(error.into()),
             };
@@ -230,7 +217,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// The destination has a route already: ours to (over)write, or somebody else's.
-    fn route_exists(&mut self, route: &Route) -> Result<(), ApplyError> {
+    fn route_exists(&mut self, entry: &Entry, route: &Route) -> Result<(), ApplyError> {
         let index = self.index(route.netns, &route.name, route.index);
         let mut ask = RouteMessage::default();
         ask.header.address_family = contents::family(route.destination.addr());
@@ -246,7 +233,12 @@ impl<'a, 'b> Session<'a, 'b> {
             .iter()
             .filter_map(|message| through(message, route))
             .collect::<Vec<_>>();
-        if through.contains(&index) {
+        let mut yields = through.contains(&index);
+        for other in through {
+            yields |= self.yields(entry, route.netns, other)?;
+        }
+        if yields {
+            let socket = self.socket(route.netns)?;
             socket.execute(&[contents::new_route(index, route, true)])?;
             return Ok(());
         }
@@ -254,6 +246,20 @@ impl<'a, 'b> Session<'a, 'b> {
             destination: route.destination,
             netns: route.netns,
         })
+    }
+
+    /// Whether an interface gives way: it is being replaced, or was and waits for its deletion, or
+    /// it is the same side of the same connection, half made by a process that died.
+    fn yields(&mut self, entry: &Entry, netns: Netns, index: u32) -> Result<bool, ApplyError> {
+        if self.yielding.contains(&(netns, index)) {
+            return Ok(true);
+        }
+        let same = nsm_plan::alias(entry.id.key, entry.id.role);
+        let retired = |state: &LinkState| {
+            state.group == REAP_GROUP || (state.group == GROUP && state.alias == same)
+        };
+        let found = stats::find_index(self.socket(netns)?, index, retired)?;
+        Ok(found.is_some())
     }
 
     /// Whether a parameter has its value.
@@ -284,14 +290,6 @@ impl<'a, 'b> Session<'a, 'b> {
             .copied()
             .unwrap_or(planned)
     }
-}
-
-/// Whether the route asked for ends here.
-fn is_local(outcome: &Outcome) -> bool {
-    let local = |message: &RouteNetlinkMessage| matches!(message, RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local);
-    outcome
-        .as_ref()
-        .is_ok_and(|replies| replies.iter().any(local))
 }
 
 /// The interface of a route to the same destination in the main table.

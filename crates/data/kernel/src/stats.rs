@@ -166,6 +166,17 @@ pub(crate) fn find(
     Ok(None)
 }
 
+/// The link with this index in the socket's namespace, if it is wanted.
+pub(crate) fn find_index(
+    socket: &mut Socket,
+    index: u32,
+    wanted: impl Fn(&LinkState) -> bool,
+) -> Result<Option<LinkState>, KernelError> {
+    let ask = get_link_by_index(Place::Own, index);
+    let found = found(socket.query(messages::without_counters(ask)))?;
+    Ok(found.filter(wanted))
+}
+
 /// A link, or nothing where it or its namespace is gone.
 fn found(outcome: Outcome) -> Result<Option<LinkState>, KernelError> {
     match outcome {

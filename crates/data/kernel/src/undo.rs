@@ -133,7 +133,7 @@ impl Session<'_, '_> {
         Ok(corpse)
     }
 
-    fn corpse(&mut self, netns: Netns, index: u32) -> Result<Corpse, ApplyError> {
+    pub(crate) fn corpse(&mut self, netns: Netns, index: u32) -> Result<Corpse, ApplyError> {
         let place = match netns {
             Netns::Node => Place::Own,
             Netns::Id(id) => self
@@ -149,7 +149,7 @@ impl Session<'_, '_> {
     }
 
     /// Where an end of ours is now, if it is.
-    fn locate(&mut self, end: &End) -> Result<Located, ApplyError> {
+    pub(crate) fn locate(&mut self, end: &End) -> Result<Located, ApplyError> {
         let at = (end.index, end.name.as_str());
         let wanted = |state: &LinkState| is_end(state, end);
         match end.netns {
@@ -228,7 +228,7 @@ impl Session<'_, '_> {
     }
 }
 
-enum Located {
+pub(crate) enum Located {
     /// In a namespace that a thread can enter.
     Inside(u32),
     /// Reachable through its namespace's number only.

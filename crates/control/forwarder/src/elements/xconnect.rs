@@ -21,7 +21,7 @@ use nsm_chain::{
 };
 use nsm_kernel::NetnsRef;
 use nsm_model::{mechanism::Vni, path, url::InodeUrl};
-use nsm_plan::{KeyDigest, NetnsId, Plan, cross_connect, diff};
+use nsm_plan::{KeyDigest, NetnsId, Plan, cross_connect, diff, succeed};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -107,6 +107,8 @@ impl Xconnect {
                 let message = format!("connection {}: {error}", own.id);
                 Error::new(Code::FailedPrecondition, message)
             })?;
+            let standing = call.store.kept::<Standing>().unwrap_or_default();
+            let plan = succeed(&standing.plan, plan);
             match self.apply(call, &plan).await {
                 Ok(places) => {
                     let standing = Standing {

@@ -140,6 +140,7 @@ impl Kernel for Model {
         changes: Changes,
         namespaces: Namespaces,
     ) -> Result<Vec<NetnsRef>, KernelError> {
+        let changes = changes.with_gap();
         tokio::task::yield_now().await;
         let mut state = self.state();
         if let Some(error) = state.fail_next.take() {

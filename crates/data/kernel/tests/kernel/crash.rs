@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nsm_kernel::{Adopted, Executor, NetnsFd, Steps};
-use nsm_plan::{NetnsId, Plan, Side};
+use nsm_plan::{NetnsId, Plan, Side, diff, succeed};
 
 use crate::adopt::full;
 use crate::support::{Node, isolated, joined, key, side, tunnel};
@@ -62,7 +62,7 @@ fn child() {
     if task.after.is_empty() {
         executor.undo(&task.before).unwrap();
     } else {
-        let changes = nsm_plan::diff(&task.before, &task.after);
+        let changes = diff(&task.before, &task.after);
         executor.change(&changes, &pods).unwrap();
     }
     println!("all steps done");
@@ -125,7 +125,10 @@ fn plans(node: &mut Node) -> Vec<Plan> {
 }
 
 fn everything(node: &Node, plan: &Plan) -> String {
-    let pods: Vec<NetnsId> = plan.namespaces().into_iter().collect();
+    of_pods(node, &plan.namespaces())
+}
+
+fn of_pods(node: &Node, pods: &BTreeSet<NetnsId>) -> String {
     pods.iter().map(|pod| node.everything(*pod)).collect()
 }
 
@@ -204,6 +207,90 @@ fn killed_at_any_step_of_making_or_taking_away() {
                 let _swept = node.executor.sweep(&BTreeSet::new()).unwrap();
                 assert_eq!(everything(node, &plan), wanted, "adopted after step {step}");
                 clear(node, &plan, &empty);
+            });
+        }
+    });
+}
+
+/// The plans of one client's connection to two endpoints here and two elsewhere.
+fn moves(node: &mut Node) -> Vec<Plan> {
+    let (near, far) = (
+        ["10.1.0.1/32", "fd01::1/128"],
+        ["10.1.0.0/32", "fd01::/128"],
+    );
+    let pod = node.pod();
+    let client = || Side::Kernel(side(pod, "nsm-c", 1, &near, &far));
+    let ends =
+        [node.pod(), node.pod()].map(|there| Side::Kernel(side(there, "nsm-e", 2, &far, &near)));
+    let tunnels = [77, 78].map(|vni| Side::Vxlan(tunnel("127.0.0.1", "127.0.0.2", vni)));
+    let others = ends.into_iter().chain(tunnels);
+    others
+        .map(|other| joined(key(9), client(), other))
+        .collect()
+}
+
+#[test]
+fn killed_at_any_step_of_a_replacement() {
+    isolated("crash::killed_at_any_step_of_a_replacement", || {
+        let mut node = Node::new();
+        let plans = moves(&mut node);
+        for (from, to) in [(0, 1), (0, 2), (2, 3), (3, 0)] {
+            let old = plans[from].clone();
+            let new = succeed(&old, plans[to].clone());
+            let pods = &old.namespaces() | &new.namespaces();
+            let nothing = of_pods(&node, &pods);
+            let made = |node: &mut Node, plan: &Plan| {
+                let journal = node.executor.apply(plan, &node.pods).unwrap().namespaces;
+                (of_pods(node, &pods), journal)
+            };
+            let (stood, journal) = made(&mut node, &old);
+            node.executor.undo(&old).unwrap();
+            assert!(node.executor.reaper().wait_idle(LIMIT));
+            let (wanted, _) = made(&mut node, &new);
+            node.executor.undo(&new).unwrap();
+            assert!(node.executor.reaper().wait_idle(LIMIT));
+            let end = |node: &mut Node, plan: &Plan, wanted: &str, what: &str| {
+                assert!(node.executor.reaper().wait_idle(LIMIT));
+                let _swept = node.executor.sweep(&BTreeSet::new()).unwrap();
+                assert_eq!(of_pods(node, &pods), wanted, "{from} to {to}: {what}");
+                node.executor.undo(plan).unwrap();
+                assert!(node.executor.reaper().wait_idle(LIMIT));
+                assert_eq!(of_pods(node, &pods), nothing, "{from} to {to}: {what}");
+            };
+            let steps = every_step(&mut node, &old, &new, |node, step| {
+                node.executor.apply(&new, &node.pods).unwrap();
+                end(
+                    node,
+                    &new,
+                    &wanted,
+                    &format!("applied again after step {step}"),
+                );
+            });
+            assert!(steps > 5, "{steps}");
+            every_step(&mut node, &old, &new, |node, step| {
+                let adopted = node.executor.adopt(&old, &journal).unwrap();
+                assert!(
+                    !matches!(adopted, Adopted::Gone(_)),
+                    "step {step}: {adopted:?}"
+                );
+                end(node, &old, &stood, &format!("adopted after step {step}"));
+            });
+            if to != 2 {
+                continue;
+            }
+            every_step(&mut node, &old, &new, |node, step| {
+                let _adopted = node.executor.adopt(&old, &journal).unwrap();
+                node.executor.change(&diff(&old, &new), &node.pods).unwrap();
+                end(
+                    node,
+                    &new,
+                    &wanted,
+                    &format!("moved again after step {step}"),
+                );
+            });
+            every_step(&mut node, &old, &new, |node, step| {
+                let _swept = node.executor.sweep(&BTreeSet::new()).unwrap();
+                assert_eq!(of_pods(node, &pods), nothing, "swept after step {step}");
             });
         }
     });

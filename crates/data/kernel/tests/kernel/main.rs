@@ -15,4 +15,5 @@ mod listen;
 mod refuse;
 mod support;
 mod sweep;
+mod takeover;
 mod tunnels;

@@ -14,7 +14,7 @@ const UNDERLAYS: &[(&str, &str, &str)] = &[
 ];
 
 /// Two executors whose nodes are connected by a link of MTU 1500, and a pod on each.
-fn nodes(lab: &mut Node, addresses: [&str; 2]) -> [(Executor, NetnsId); 2] {
+pub(crate) fn nodes(lab: &mut Node, addresses: [&str; 2]) -> [(Executor, NetnsId); 2] {
     let (one, other) = (lab.pod(), lab.pod());
     let (left, right) = ("eth0".parse().unwrap(), "eth0".parse().unwrap());
     let workers = lab.executor.workers();

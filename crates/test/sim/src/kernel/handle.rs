@@ -110,6 +110,7 @@ impl nsm_forwarder::Kernel for Handle {
         changes: Changes,
         namespaces: Namespaces,
     ) -> Result<Vec<NetnsRef>, KernelError> {
+        let changes = changes.with_gap();
         let plan: Plan = changes.apply.iter().cloned().collect();
         let missing = plan
             .namespaces()

@@ -1,0 +1,91 @@
+//! Waiting until what was made carries packets: a part of it the kernel does a moment later.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteType;
+use nsm_plan::{Address, Entry, Link, Netns, Resource};
+
+use crate::contents;
+use crate::error::ApplyError;
+use crate::have;
+use crate::netlink::{Outcome, Request};
+use crate::session::Session;
+use crate::stats::{self, LinkState};
+
+/// The kernel's work item waits for other link changes; beyond this something is wrong, but not
+/// with the connection.
+const USABLE_LIMIT: Duration = Duration::from_millis(500);
+/// Between two looks at an IPv6 address: about what the kernel takes when it is idle.
+const USABLE_PAUSE: Duration = Duration::from_micros(50);
+
+impl Session<'_, '_> {
+    /// A pair's end that came up before its peer sends nothing until a work item of the kernel has
+    /// run: a question for a hardware address that went unanswered then is asked again after a
+    /// second.
+    pub(crate) fn wait_running(&mut self, link: &Link) -> Result<(), ApplyError> {
+        let deadline = Instant::now() + USABLE_LIMIT;
+        for end in link.ends() {
+            let index = self.index(end.netns, &end.name, end.index);
+            let running = |state: &LinkState| state.running;
+            while stats::find_index(self.socket(end.netns)?, index, running)?.is_none() {
+                if Instant::now() > deadline {
+                    tracing::warn!(netns = %end.netns, name = %end.name, "link is not running yet");
+                    return Ok(());
+                }
+                std::thread::sleep(USABLE_PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// An IPv6 address is added at once, but packets to it are taken only after a work item of the
+    /// kernel has run.
+    pub(crate) fn wait_usable(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
+        let mut waiting = BTreeMap::<Netns, Vec<&Address>>::new();
+        for entry in entries {
+            if let Resource::Address(address) = &entry.resource
+                && address.net.addr().is_ipv6()
+            {
+                waiting.entry(address.netns).or_default().push(address);
+            }
+        }
+        let deadline = Instant::now() + USABLE_LIMIT;
+        for (netns, addresses) in waiting {
+            while !self.usable(netns, &addresses)? {
+                if Instant::now() > deadline {
+                    tracing::warn!(%netns, "IPv6 addresses are not usable yet");
+                    return Ok(());
+                }
+                std::thread::sleep(USABLE_PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    fn usable(&mut self, netns: Netns, addresses: &[&Address]) -> Result<bool, ApplyError> {
+        let asks = addresses.iter().map(|a| contents::get_route(a.net.addr()));
+        let asks: Vec<Request> = asks.collect();
+        if !self.socket(netns)?.batch(&asks)?.iter().all(is_local) {
+            return Ok(false);
+        }
+        if !self.replacing {
+            return Ok(true);
+        }
+        // Another interface has it as well, for a while.
+        let in_use = have::in_use(self.socket(netns)?)?;
+        Ok(addresses.iter().all(|a| {
+            let index = self.index(a.netns, &a.name, a.index);
+            in_use.contains(&(index, a.net.addr()))
+        }))
+    }
+}
+
+/// Whether the route asked for ends here.
+fn is_local(outcome: &Outcome) -> bool {
+    let local = |message: &RouteNetlinkMessage| matches!(message, RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local);
+    outcome
+        .as_ref()
+        .is_ok_and(|replies| replies.iter().any(local))
+}
