@@ -1,10 +1,11 @@
 //! What exists, as a role asks for it.
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
 use tokio::time::Instant;
 
-use crate::{Error, Target};
+use crate::{Code, Error, Target};
 
 /// Looks up services and endpoints.
 #[async_trait]
@@ -44,6 +45,16 @@ pub trait Directory: Send + Sync {
         endpoint: &NetworkServiceEndpoint,
         deadline: Instant,
     ) -> Result<Target, Error>;
+
+    /// Tells of every change of a service or its endpoints, and at first of what there is; ends
+    /// when it can tell no more. The deadline is for its beginning.
+    ///
+    /// # Errors
+    /// The registry cannot be asked, or this directory cannot tell.
+    async fn changes(&self, service: &str, _: Instant) -> Result<BoxStream<'static, ()>, Error> {
+        let message = format!("network service {service:?}: its changes are not told here");
+        Err(Error::new(Code::Unimplemented, message))
+    }
 }
 
 /// Registers what a process offers, at its node's manager or at a registry.

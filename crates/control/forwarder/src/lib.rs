@@ -8,6 +8,7 @@
 pub mod elements;
 mod kernel;
 mod lives;
+mod moves;
 mod netlink;
 mod probe;
 mod role;

@@ -1,6 +1,10 @@
 //! The forwarder's list, and what runs beside it.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use nsm_chain::{
     Chain, Connections, Directory, Journal, Tasks, Tokens, Transport,
@@ -18,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::{
     Gone, Kernel, Lives, Probe, Vnis,
     elements::{Discover, MechanismTranslation, Mechanisms, Policy, RoundRobin, Xconnect},
+    moves::Moves,
     probe::Sessions,
     watch,
 };
@@ -182,6 +187,13 @@ fn list(
         tasks.clone(),
         Arc::new(Relay(table.clone())),
     );
+    let moves = Arc::new(Moves {
+        directory: directory.clone(),
+        lives: lives.clone(),
+        table: table.clone(),
+        tasks: tasks.clone(),
+        watched: Mutex::default(),
+    });
     let policy = Policy {
         tunnel_ip: config.tunnel_ip,
         port: config.vxlan_port,
@@ -215,7 +227,7 @@ fn list(
         // The namespaces that the mechanisms speak of.
         Box::new(RecvFd),
         // Which endpoints may serve it.
-        Box::new(Discover::new(directory.clone(), tokens.clone())),
+        Box::new(Discover::new(directory.clone(), tokens.clone()).watching(moves)),
         // How it reaches the caller.
         Box::new(Mechanisms::new(
             vnis.clone(),

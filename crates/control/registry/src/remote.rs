@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use buffa::MessageField;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use nsm_api::{
     connection::Path,
     registry::{
@@ -20,6 +20,8 @@ use nsm_rpc::{
 };
 use rustix::fs::{Mode, OFlags};
 use tokio::time::Instant;
+
+use crate::mirror::{RpcSource, Source as _};
 
 /// The most answers that one look-up takes: as many as a registry holds of a busy service.
 const MAX_FOUND: usize = 16_384;
@@ -218,6 +220,49 @@ impl Directory for Remote {
             }
         }
     }
+
+    async fn changes(
+        &self,
+        service: &str,
+        deadline: Instant,
+    ) -> Result<BoxStream<'static, ()>, Error> {
+        self.told(service, deadline).await
+    }
+}
+
+impl Remote {
+    async fn told(
+        &self,
+        service: &str,
+        deadline: Instant,
+    ) -> Result<BoxStream<'static, ()>, Error> {
+        let source = RpcSource {
+            transport: self.transport.clone(),
+            target: self.target.clone(),
+        };
+        let of = NetworkService {
+            name: service.to_owned(),
+            ..Default::default()
+        };
+        let by = NetworkServiceEndpoint {
+            network_service_names: vec![service.to_owned()],
+            ..Default::default()
+        };
+        let services = source.watch_services(of, deadline).await?;
+        let endpoints = source.watch_endpoints(by, deadline).await?;
+        // Either's end is the end: what it would tell is missed from then on.
+        let services = services.map(|answer| answer.is_ok()).chain(end());
+        let endpoints = endpoints.map(|answer| answer.is_ok()).chain(end());
+        let both = futures_util::stream::select(services, endpoints);
+        Ok(both
+            .take_while(|told| std::future::ready(*told))
+            .map(|_| ())
+            .boxed())
+    }
+}
+
+fn end() -> impl futures_util::Stream<Item = bool> {
+    futures_util::stream::iter([false])
 }
 
 /// Nothing is collected without an end.

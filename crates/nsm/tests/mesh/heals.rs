@@ -12,6 +12,7 @@ use nsm_lab::{
 use crate::{
     Group,
     census::links,
+    orders::{register, route},
     world::{CONNECTED, PATIENCE, READY, Shape, World, addresses, count, end, last, pings, until},
 };
 
@@ -28,6 +29,7 @@ pub(crate) const GROUP: Group = Group {
         ("the endpoint is silent and its process killed", |world| {
             silent(world, true)
         }),
+        ("the endpoint no longer fits", relabelled),
         ("tunnels are lost, the control plane is not", |world| {
             lossy(world, Lost::Datagrams)
         }),
@@ -198,4 +200,31 @@ fn lossy(world: &World, lost: Lost) {
     });
     end(near);
     end(far);
+}
+
+/// Its service chooses others from now on: its client moves, and nobody lost its control plane.
+fn relabelled(world: &World) {
+    let red = [
+        ("NSM_LABELS", "color:red"),
+        ("NSM_REGISTER_SERVICE", "false"),
+    ];
+    let blue = [
+        ("NSM_LABELS", "color:blue"),
+        ("NSM_REGISTER_SERVICE", "false"),
+    ];
+    let one = world.endpoint(1, "h-fits-red", "h-fits", &red);
+    let choose = |color| register(world, "h-fits", vec![route(&[], &[("color", color)])]);
+    choose("red");
+    let two = world.endpoint(1, "h-fits-blue", "h-fits", &blue);
+    let client = world.client(0, "h-fits-nsc", "kernel://h-fits/nsm-1", &[]);
+    assert_eq!(links(one.pod.cell()).len(), 1);
+    choose("blue");
+    until("it has moved", PATIENCE, || {
+        links(two.pod.cell()).len() == 1 && links(one.pod.cell()).is_empty()
+    });
+    let peer = addresses(&client).1[0].clone();
+    until("packets pass", PATIENCE, || pings(client.pod.cell(), &peer));
+    end(client);
+    end(one);
+    end(two);
 }

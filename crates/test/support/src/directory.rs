@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels};
 use nsm_chain::{Code, Directory, Error, Target};
 use nsm_model::url::EndpointUrl;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 /// What exists, written by the test.
 #[derive(Debug, Default)]
-pub struct Book(Mutex<Pages>);
+pub struct Book(Mutex<Pages>, tokio::sync::watch::Sender<()>);
 
 #[derive(Debug, Default)]
 struct Pages {
@@ -58,6 +59,7 @@ impl Book {
     /// Writes a service.
     pub fn add_service(&self, service: NetworkService) {
         self.pages().services.insert(service.name.clone(), service);
+        self.1.send_replace(());
     }
 
     /// Writes an endpoint.
@@ -65,11 +67,13 @@ impl Book {
         self.pages()
             .endpoints
             .insert(endpoint.name.clone(), endpoint);
+        self.1.send_replace(());
     }
 
     /// Strikes an endpoint out.
     pub fn strike(&self, name: &str) {
         self.pages().endpoints.remove(name);
+        self.1.send_replace(());
     }
 }
 
@@ -103,5 +107,13 @@ impl Directory for Book {
 
     async fn target(&self, endpoint: &NetworkServiceEndpoint, _: Instant) -> Result<Target, Error> {
         Ok(Target::Url(EndpointUrl::parse(&endpoint.url)))
+    }
+
+    async fn changes(&self, _: &str, _: Instant) -> Result<BoxStream<'static, ()>, Error> {
+        let turns = futures_util::stream::unfold(self.1.subscribe(), |mut turned| async move {
+            turned.changed().await.ok()?;
+            Some(((), turned))
+        });
+        Ok(turns.boxed())
     }
 }

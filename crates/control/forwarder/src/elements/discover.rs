@@ -2,7 +2,8 @@
 //!
 //! *What it does*: sdk `pkg/networkservice/common/discover`: looks the service and its endpoints
 //! up, matches them with the connection's labels (`nsm_model::select`), and takes the payload from
-//! the service. An endpoint that the request names is the only candidate.
+//! the service. An endpoint that the request names is the only candidate, unless it was selected
+//! here and no longer fits.
 //! *Where it stands*: after `recvfd`; before `roundrobin`, which tries the candidates.
 //! *On Close*: nothing.
 
@@ -21,6 +22,7 @@ use nsm_model::select;
 use serde::{Deserialize, Serialize};
 
 use super::mechanismtranslation::Far;
+use crate::moves::{Moves, Selected, Unfit};
 
 /// How many failed endpoints of one connection are put last: more than anybody has replicas.
 const MAX_FAILED: usize = 32;
@@ -39,7 +41,7 @@ impl Kept for Failed {
 
 /// The endpoint that serves this connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Chosen(pub(super) String);
+pub(crate) struct Chosen(pub(crate) String);
 
 impl Kept for Chosen {
     const NAME: &'static str = "roundrobin";
@@ -49,6 +51,7 @@ impl Kept for Chosen {
 pub struct Discover {
     directory: Arc<dyn Directory>,
     tokens: Arc<dyn Tokens>,
+    moves: Option<Arc<Moves>>,
 }
 
 impl std::fmt::Debug for Discover {
@@ -61,7 +64,32 @@ impl Discover {
     /// The element.
     #[must_use]
     pub fn new(directory: Arc<dyn Directory>, tokens: Arc<dyn Tokens>) -> Self {
-        Self { directory, tokens }
+        Self {
+            directory,
+            tokens,
+            moves: None,
+        }
+    }
+
+    /// The same; what is selected here is judged again when its service changes.
+    pub(crate) fn watching(self, moves: Arc<Moves>) -> Self {
+        Self {
+            moves: Some(moves),
+            ..self
+        }
+    }
+
+    /// Remembers who selected the endpoint.
+    fn selects(&self, call: &Call, connection: &Connection) {
+        let by_labels = connection.network_service_endpoint_name.is_empty();
+        if by_labels && call.store.kept::<Selected>().is_none() {
+            call.store.keep(Selected {});
+        }
+        if let Some(moves) = &self.moves
+            && call.store.kept::<Selected>().is_some()
+        {
+            moves.follow(&connection.network_service);
+        }
     }
 
     async fn candidates(
@@ -186,9 +214,11 @@ impl Element<Connections> for Discover {
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
         let connection = request.connection.get_or_insert_default();
-        if connection.state == State::RESELECT_REQUESTED {
+        let unfit = call.store.take::<Unfit>().is_some();
+        if unfit || connection.state == State::RESELECT_REQUESTED {
             reselect(call, connection);
         }
+        self.selects(call, connection);
         let candidates = self.candidates(call, connection).await?;
         call.scratch.put(candidates);
         next.request(call, request).await

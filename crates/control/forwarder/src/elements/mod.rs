@@ -11,3 +11,5 @@ pub use mechanisms::{Mechanisms, Near, NearSide};
 pub use mechanismtranslation::{Far, MechanismTranslation, Policy};
 pub use roundrobin::RoundRobin;
 pub use xconnect::Xconnect;
+
+pub(crate) use discover::Chosen;

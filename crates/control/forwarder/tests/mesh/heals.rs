@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use nsm_api::registry::{Destination, Match, NetworkService};
 use nsm_sdk::Flow;
-use nsm_test_support::LIFE;
+use nsm_test_support::{LIFE, endpoint, service};
 use tokio::time::sleep;
 
 use crate::{
     two::two,
-    world::{LOOK, Node, Served, World, connect, down, left, serving, settle},
+    world::{LOOK, Node, SERVICE, Served, World, connect, down, left, serving, settle},
 };
 
 /// A node with two endpoints.
@@ -275,4 +276,84 @@ async fn nobody_is_asked_without_tunnels() {
     let asked_then = asked();
     sleep(Duration::from_secs(10)).await;
     assert!(asked() <= asked_then + 2);
+}
+
+/// A service whose endpoints have these labels.
+fn choosing(label: &str) -> NetworkService {
+    let (key, value) = label.split_once('=').unwrap();
+    let route = Destination {
+        destination_selector: [(key.to_owned(), value.to_owned())].into(),
+        ..Default::default()
+    };
+    let rule = Match {
+        routes: vec![route],
+        ..Default::default()
+    };
+    NetworkService {
+        matches: vec![rule],
+        ..service(SERVICE)
+    }
+}
+
+/// What changes in the registry, and whether the connection of `nse-a` moves to `nse-b`.
+type Edit = (&'static str, fn(&Node, &[Served; 2]), bool);
+
+const EDITS: &[Edit] = &[
+    (
+        "the service chooses others",
+        |node, _| node.book.add_service(choosing("color=blue")),
+        true,
+    ),
+    (
+        "the endpoint has other labels",
+        |node, [a, _]| {
+            node.book
+                .add(endpoint("nse-a", SERVICE, &a.url, &["color=grey"]))
+        },
+        true,
+    ),
+    (
+        "the endpoint has more labels",
+        |node, [a, _]| {
+            let more = endpoint("nse-a", SERVICE, &a.url, &["color=red", "size=big"]);
+            node.book.add(more);
+        },
+        false,
+    ),
+    (
+        "nobody fits any more",
+        |node, _| node.book.add_service(choosing("color=green")),
+        false,
+    ),
+    (
+        "the endpoint is in no registry",
+        |node, _| node.book.strike("nse-a"),
+        false,
+    ),
+];
+
+#[tokio::test(start_paused = true)]
+async fn connections_whose_endpoint_no_longer_fits_move() {
+    for (name, edit, moves) in EDITS {
+        let (world, node, endpoints) = one_node();
+        let labelled =
+            |name, url: &str, label| node.book.add(endpoint(name, SERVICE, url, &[label]));
+        labelled("nse-a", &endpoints[0].url, "color=red");
+        labelled("nse-b", &endpoints[1].url, "color=blue");
+        node.book.add_service(choosing("color=red"));
+        let session = connect(&world.client("nsc", &node), "nsc-0").await;
+        assert_eq!(serving(&node), ["nse-a"]);
+        sleep(Duration::from_secs(1)).await;
+        if *name == "the endpoint has other labels" {
+            // Both fit until the labels change.
+            labelled("nse-b", &endpoints[1].url, "color=red");
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(serving(&node), ["nse-a"], "it stays while it fits");
+        }
+        edit(&node, &endpoints);
+        sleep(Duration::from_secs(2)).await;
+        let expected = if *moves { "nse-b" } else { "nse-a" };
+        assert_eq!(serving(&node), [expected], "{name}");
+        session.close().await.unwrap();
+    }
 }

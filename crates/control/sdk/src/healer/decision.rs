@@ -27,7 +27,6 @@ pub(super) struct Known {
     broken: bool,
     /// It was said to be while somebody worked on it, and nobody can tell.
     suspect: bool,
-    flows: bool,
     unregistered: Option<Instant>,
 }
 
@@ -35,7 +34,7 @@ impl Known {
     /// Somebody said so, before anything was tried.
     pub(super) fn told(&mut self, change: Change) {
         match change {
-            Change::Down => (self.broken, self.flows) = (true, false),
+            Change::Down => self.broken = true,
             Change::Refresh => {}
         }
     }
@@ -48,14 +47,9 @@ impl Known {
     /// What its packets say.
     pub(super) fn found(&mut self, flow: Flow) {
         match flow {
-            Flow::Flows => {
-                *self = Self {
-                    flows: true,
-                    ..Self::default()
-                }
-            }
-            Flow::Silent => (self.broken, self.flows) = (true, false),
-            Flow::Unknown => self.flows = false,
+            Flow::Flows => *self = Self::default(),
+            Flow::Silent => self.broken = true,
+            Flow::Unknown => {}
         }
     }
 
@@ -99,9 +93,9 @@ impl Known {
         }
     }
 
-    /// Packets flow: nothing is urgent.
+    /// Packets flow, as far as anybody knows: nothing is urgent.
     pub(super) fn calm(&self) -> bool {
-        self.flows
+        !self.broken
     }
 }
 
