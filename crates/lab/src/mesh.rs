@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::cell::{Cell, Process, Run, Spec};
 use crate::error::LabError;
@@ -27,6 +28,8 @@ const MANAGER_PORT: u16 = 5001;
 const AUTHORITY_PORT: u16 = 5010;
 /// The line that every role logs when it is ready; case aside, as the Go implementation has both.
 const READY: &str = "Startup completed";
+/// How long a role may take to end in good order.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 /// Where a role finds what it kept before it was started again.
 const STATE_FOLDER: &str = "/run/state";
 
@@ -353,6 +356,15 @@ impl MeshNode {
         }
         let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((cell, _)) = roles.remove(role) {
+            cell.kill();
+        }
+    }
+
+    /// Tells a role to end, as an upgrade does, and waits for it.
+    pub fn stop(&self, role: &str) {
+        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((cell, process)) = roles.remove(role) {
+            process.stop(STOP_GRACE);
             cell.kill();
         }
     }

@@ -101,7 +101,7 @@ async fn a_lease_ends_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_makes_another_lease_and_a_failed_one_keeps_the_first() {
+async fn a_refresh_makes_another_lease_also_where_hops_further_on_are_away() {
     let world = World::new();
     world.request(10).await.unwrap();
     sleep(SECOND * 5).await;
@@ -109,9 +109,20 @@ async fn a_refresh_makes_another_lease_and_a_failed_one_keeps_the_first() {
     sleep(SECOND * 9).await;
     assert_eq!(world.log(), ["request", "request"]);
     world.last.0.lock().unwrap().1 = true;
-    world.request(100).await.unwrap_err();
+    world.request(20).await.unwrap_err();
+    sleep(SECOND * 19).await;
+    assert_eq!(world.log(), ["request"], "its client is there");
     sleep(SECOND * 2).await;
-    assert_eq!(world.log(), ["request", "close"]);
+    assert_eq!(world.log(), ["close"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_request_that_fails_makes_none() {
+    let world = World::new();
+    world.last.0.lock().unwrap().1 = true;
+    world.request(10).await.unwrap_err();
+    sleep(SECOND * 30).await;
+    assert_eq!(world.log(), ["request"]);
 }
 
 #[tokio::test(start_paused = true)]

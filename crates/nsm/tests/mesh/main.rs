@@ -15,6 +15,7 @@ mod confined;
 mod faults;
 mod heals;
 mod orders;
+mod outages;
 mod restarts;
 mod roles;
 mod settings;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     }
     let groups = [
         &restarts::GROUP,
+        &outages::GROUP,
         &confined::GROUP,
         &faults::GROUP,
         &heals::GROUP,

@@ -46,14 +46,38 @@ const ECHO: u16 = 7;
 /// How long after a restart everything must be known again.
 const KNOWN_AGAIN: Duration = Duration::from_secs(15);
 
-struct Pair {
+/// A client of an endpoint, with packets between them.
+pub(crate) struct Pair {
     endpoint: Workload,
-    client: Workload,
-    flow: UdpFlow,
+    pub(crate) client: Workload,
+    pub(crate) flow: UdpFlow,
     _server: Process,
 }
 
-fn pair(world: &World, name: &str, at: usize) -> Pair {
+impl Pair {
+    /// Ends both, and sees that nothing is left of them.
+    pub(crate) fn end(self) {
+        let Pair {
+            endpoint,
+            client,
+            flow,
+            ..
+        } = self;
+        drop(flow);
+        let pod = client.pod.cell().clone();
+        crate::world::stopped(&client.process);
+        until("its interface is gone", Duration::from_secs(3), || {
+            links(&pod).is_empty()
+        });
+        until("the other end too", Duration::from_secs(3), || {
+            links(endpoint.pod.cell()).is_empty()
+        });
+        client.pod.kill();
+        end(endpoint);
+    }
+}
+
+pub(crate) fn pair(world: &World, name: &str, at: usize) -> Pair {
     let endpoint = world.endpoint(at, &format!("{name}-nse"), name, &[]);
     let server = serve::start(endpoint.pod.cell(), &[], &[ECHO]).unwrap();
     let client = world.client(
@@ -116,25 +140,7 @@ fn restarted(world: &World, role: &str, at: usize) {
         let lost = report.lost.saturating_sub(report.receive_drops);
         assert_eq!(lost, 0, "{}: {report:?}", pair.client.pod.name());
     }
-    for pair in pairs {
-        let Pair {
-            endpoint,
-            client,
-            flow,
-            ..
-        } = pair;
-        drop(flow);
-        let pod = client.pod.cell().clone();
-        crate::world::stopped(&client.process);
-        until("its interface is gone", Duration::from_secs(3), || {
-            links(&pod).is_empty()
-        });
-        until("the other end too", Duration::from_secs(3), || {
-            links(endpoint.pod.cell()).is_empty()
-        });
-        client.pod.kill();
-        end(endpoint);
-    }
+    pairs.into_iter().for_each(Pair::end);
     let mine = format!(": connection of {name}");
     until("no connection is left", Duration::from_secs(5), || {
         let tables = world.tables();

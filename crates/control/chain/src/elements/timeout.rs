@@ -152,14 +152,18 @@ impl<K: Kind> Element<K> for Timeout {
             );
             return Err(Error::new(Code::Unauthenticated, message));
         }
-        let item = next.request(call, request).await?;
-        if let Some(token) = &call.token {
+        // Who asks again still wants it, whatever hops further on are away: its lease is renewed.
+        let stands = call.store.kept::<Lease>().is_some();
+        let answer = next.request(call, request).await;
+        if let Some(token) = &call.token
+            && (stands || answer.is_ok())
+        {
             let lease = Lease::new(token.left(self.tokens.now()).min(LONGEST));
             call.store.keep(lease);
             let bringer = call.caller.as_ref().map(|caller| caller.id.clone());
             self.start::<K>(call, bringer.as_ref(), lease)?;
         }
-        Ok(item)
+        answer
     }
 
     async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
