@@ -8,6 +8,7 @@
 
 mod cluster;
 mod failover;
+mod load;
 mod store;
 
 /// One cluster at a time: three members each write to the disk.
