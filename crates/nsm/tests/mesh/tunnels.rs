@@ -59,9 +59,13 @@ fn encryption(world: &World) {
     end(far);
 }
 
-/// The VNI of the only tunnel of a pod.
+/// The VNI of the only tunnel of a pod, when the one that it replaced is gone.
 fn vni(pod: &nsm_lab::Cell) -> u32 {
-    let shown = ip(pod, "-d link show type vxlan");
+    let show = || ip(pod, "-d link show type vxlan");
+    until("one tunnel", Duration::from_secs(2), || {
+        show().matches("vxlan id").count() == 1
+    });
+    let shown = show();
     let words: Vec<&str> = shown.split_whitespace().collect();
     let at = words
         .iter()
