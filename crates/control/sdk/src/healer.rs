@@ -33,8 +33,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 const CALM: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 /// What is said cuts no such wait shorter than this: a hop that comes and goes is no hot loop.
 const CALM_AT_LEAST: Duration = Duration::from_millis(200);
-/// A connection that needed no heal for as long is healed at once the next time.
-const CALMED_DOWN: Duration = Duration::from_secs(10);
+/// A connection that needed no heal for as long, and for some times its last wait, is healed at
+/// once the next time: that heal had helped.
+const HELPED: (Duration, u32) = (Duration::from_millis(500), 4);
 /// How many connections are looked at at once: each look may take an echo's time-out.
 const LOOKS_AT_ONCE: usize = 16;
 
@@ -60,6 +61,7 @@ struct Watched {
     wake: Arc<Notify>,
     /// The waits before heals, and when the last one ended.
     pace: Backoff,
+    waited: Duration,
     ended: Option<Instant>,
 }
 
@@ -107,6 +109,7 @@ impl Healer {
             healing: false,
             wake: Arc::default(),
             pace: Backoff::new(RETRY.0, RETRY.1),
+            waited: Duration::ZERO,
             ended: None,
         });
         watched.factory = factory;
@@ -163,15 +166,15 @@ impl Healer {
             watched.wake.notify_one();
             return;
         }
-        let calm = watched
-            .ended
-            .is_none_or(|ended| ended.elapsed() >= CALMED_DOWN);
-        let before = if calm {
+        let least = HELPED.0.max(watched.waited * HELPED.1);
+        let helped = watched.ended.is_none_or(|ended| ended.elapsed() >= least);
+        let before = if helped {
             watched.pace.reset();
             Duration::ZERO
         } else {
             watched.pace.next_wait()
         };
+        watched.waited = before;
         drop(connections);
         tracing::info!(id, ?change, "healing");
         let (healer, id) = (Arc::clone(self), id.to_owned());

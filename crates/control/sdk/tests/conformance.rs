@@ -319,6 +319,35 @@ async fn an_address_is_given_once_and_freed_once() {
     );
 }
 
+/// Who had an address here before asks first.
+#[tokio::test(start_paused = true)]
+async fn addresses_of_the_process_before_are_not_given_to_others() {
+    let world = World::new();
+    let hold = Duration::from_secs(3);
+    let began = Instant::now();
+    world.prefixes.hold_until(began + hold);
+    let ipam = Ipam::new(world.prefixes.clone(), Vec::new(), 0);
+    let list = listed(vec![Box::new(ipam)], Box::new(kit::Probe::default()));
+    let mut new = full_request("new", "svc");
+    new.connection.get_or_insert_default().mechanism = buffa::MessageField::none();
+    let mut known = full_request("known", "svc");
+    known.connection.get_or_insert_default().mechanism =
+        buffa::MessageField::some(nsm_model::mechanism::Kernel::default().mechanism());
+    let (mut first, mut second) = (world.call(), world.call());
+    let (new, known) = tokio::join!(
+        async {
+            let answer = list.request(&mut first, new).await;
+            (answer, began.elapsed())
+        },
+        async {
+            let answer = list.request(&mut second, known).await;
+            (answer, began.elapsed())
+        },
+    );
+    assert!(known.1 < hold && new.1 >= hold, "{:?} {:?}", known.1, new.1);
+    assert!(known.0.is_ok() && new.0.is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn passthrough_asks_with_its_own_labels_and_answers_with_the_callers() {
     let world = World::new();

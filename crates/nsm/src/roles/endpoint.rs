@@ -1,6 +1,6 @@
 //! `nsm endpoint`: offers a service, or stands in the middle of one.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -8,7 +8,7 @@ use nsm_api::{
     connectioncontext::{DNSConfig, Route},
     registry::NetworkService,
 };
-use nsm_chain::Target;
+use nsm_chain::{Directory as _, Target};
 use nsm_confine::Profile;
 use nsm_model::{
     filter::FilterRules,
@@ -16,9 +16,11 @@ use nsm_model::{
     mechanism::Payload,
 };
 use nsm_policy::roles::Role;
+use nsm_registry::remote::Remote;
 use nsm_rpc::Listener;
 use nsm_sdk::{Blind, Bridges, Endpoint, Kind, Parts, elements::Prefixes};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
     begin::Beginning,
@@ -187,6 +189,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         tasks: station.tasks.clone(),
     };
     let kind = kind(&settings, rules.as_ref(), &station, own_labels.clone())?;
+    if parts.journal.is_none() {
+        hold(&kind, &settings.name, &station, &manager).await;
+    }
     let endpoint = Endpoint::new(&parts, kind, Vec::new());
     let restored = nsm_chain::restore(&endpoint.chain, journalled.take(Table::Connections)).await;
     tracing::info!(?restored, "connections of before");
@@ -210,6 +215,28 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     station
         .serve_registered(listener, server, registration)
         .await
+}
+
+/// How long a process that finds itself registered gives no address to new clients: those of the
+/// process before have asked again by then.
+const RECOVERY: Duration = Duration::from_secs(3);
+/// How long it asks whether it is.
+const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// A process of this name was here before, and nothing is left of what it knew.
+async fn hold(kind: &Kind, name: &str, station: &Station, manager: &Target) {
+    let Kind::Terminal { prefixes, .. } = kind else {
+        return;
+    };
+    let registered = Remote::new(station.to(&[Role::Manager]), manager.clone());
+    let now = Instant::now();
+    if registered.endpoint(name, now + LOOK_UP).await.is_ok() {
+        tracing::info!(
+            hold_s = RECOVERY.as_secs(),
+            "registered before this start: its clients ask first"
+        );
+        prefixes.hold_until(Instant::now() + RECOVERY);
+    }
 }
 
 fn services(settings: &Settings) -> Vec<NetworkService> {

@@ -96,6 +96,20 @@ fn process_killed(world: &World) {
         let again = World::program("endpoint", &[("NSM_SERVICE_NAMES", &stage.service)])
             .env("NSM_LISTEN_ON", "unix:///run/nse/nse.sock");
         let again = world.mesh.run_in(pod, again, READY).unwrap();
+        // Whoever comes now has addresses of its own.
+        let url = format!("kernel://{}/nsm-1", stage.service);
+        let [x, y] = [1, 2].map(|n| {
+            let name = format!("{}-new-{n}", stage.service);
+            world.client(0, &name, &url, &[])
+        });
+        let taken = [&stage.client, &x, &y].map(|one| {
+            let endpoint = last(&one.log, CONNECTED)["endpoint"].to_string();
+            (endpoint, addresses(one).0)
+        });
+        let different: std::collections::BTreeSet<_> = taken.iter().collect();
+        assert_eq!(different.len(), taken.len(), "{taken:?}");
+        end(x);
+        end(y);
         until("asked for again", PATIENCE, || {
             count(&stage.client.log, "healed") >= 1
         });

@@ -6,7 +6,7 @@
 //! *Where it stands*: before `mechanisms`.
 //! *On Close*: the addresses are free again, once, whatever fails further down.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use nsm_api::{
@@ -14,16 +14,31 @@ use nsm_api::{
 };
 use nsm_chain::{Call, Code, Connections, Element, Error, Next, Record};
 use nsm_model::ipam::{IpamError, PointToPoint};
+use tokio::time::{Instant, sleep_until};
 
 /// The addresses of an endpoint, and which connection has which.
 #[derive(Debug, Clone)]
-pub struct Prefixes(Arc<Mutex<PointToPoint>>);
+pub struct Prefixes(Arc<Mutex<PointToPoint>>, Arc<OnceLock<Instant>>);
 
 impl Prefixes {
     /// Addresses from these.
     #[must_use]
     pub fn new(addresses: PointToPoint) -> Self {
-        Self(Arc::new(Mutex::new(addresses)))
+        Self(Arc::new(Mutex::new(addresses)), Arc::default())
+    }
+
+    /// Until then addresses are given to connections alone that have had them from here before: a
+    /// process that was restarted without a journal learns from them which ones are taken.
+    pub fn hold_until(&self, until: Instant) {
+        let _only_the_first_counts = self.1.set(until);
+    }
+
+    async fn settled(&self, call: &Call, connection: &Connection) {
+        let agreed = connection.mechanism.as_option();
+        let known = agreed.is_some_and(|mechanism| !mechanism.r#type.is_empty());
+        if let Some(until) = self.1.get().filter(|_| !known) {
+            sleep_until(call.deadline.min(*until)).await;
+        }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut PointToPoint) -> T) -> T {
@@ -82,6 +97,7 @@ impl Element<Connections> for Ipam {
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
         let connection = request.connection.get_or_insert_default();
+        self.prefixes.settled(call, connection).await;
         let id = connection.id.clone();
         let context = connection.context.get_or_insert_default();
         let ip = context.ip_context.get_or_insert_default();
