@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 #[path = "../tests/etcd/cluster.rs"]
+#[allow(dead_code, reason = "the tests need more of it")]
 mod cluster;
 #[path = "../tests/etcd/load.rs"]
 mod load;

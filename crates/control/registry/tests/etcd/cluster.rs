@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Cluster {
     members: Vec<Member>,
     folder: TempDir,
+    /// Options of every member, and of the tool.
+    options: [Vec<String>; 2],
+    scheme: &'static str,
 }
 
 struct Member {
@@ -86,7 +89,30 @@ impl Cluster {
         Self {
             members: (0..MEMBERS).map(|_| member()).collect(),
             folder: tempfile::tempdir().unwrap(),
+            options: [Vec::new(), Vec::new()],
+            scheme: "http",
         }
+    }
+
+    /// Members that speak TLS, and take who shows a certificate of this authority alone.
+    pub(crate) fn behind_tls(&mut self, ca: &str, certificate: &str, key: &str) {
+        let options = |names: [&str; 3]| {
+            let pairs = names.into_iter().zip([ca, certificate, key]);
+            pairs
+                .map(|(name, path)| format!("--{name}={path}"))
+                .collect()
+        };
+        self.options = [
+            options(["trusted-ca-file", "cert-file", "key-file"]),
+            options(["cacert", "cert", "key"]),
+        ];
+        self.options[0].push("--client-cert-auth".to_owned());
+        self.scheme = "https";
+    }
+
+    /// Where it keeps its files.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Members that have a leader.
@@ -107,7 +133,7 @@ impl Cluster {
         let folder = self.folder.path().join(format!("m{at}"));
         let log = std::fs::File::create(self.log(at)).unwrap();
         let member = &mut self.members[at];
-        let client = format!("http://127.0.0.1:{}", member.client);
+        let client = format!("{}://127.0.0.1:{}", self.scheme, member.client);
         let peer = format!("http://127.0.0.1:{}", member.peer);
         let child = command(SERVER)
             .args(["--name", &format!("m{at}")])
@@ -119,6 +145,7 @@ impl Cluster {
             .args(["--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &peers.join(",")])
             .args(["--initial-cluster-state", "new", "--log-level", "warn"])
+            .args(&self.options[0])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -163,8 +190,10 @@ impl Cluster {
 
     /// Runs etcd's own tool at a member; `None` if it fails.
     pub(crate) fn tool(&self, at: usize, arguments: &[&str]) -> Option<String> {
-        let endpoints = format!("--endpoints=http://127.0.0.1:{}", self.members[at].client);
-        let mut all = vec![endpoints.as_str(), "--command-timeout=2s"];
+        let (scheme, port) = (self.scheme, self.members[at].client);
+        let endpoints = format!("--endpoints={scheme}://127.0.0.1:{port}");
+        let mut all = vec![endpoints.as_str(), "--command-timeout=5s"];
+        all.extend(self.options[1].iter().map(String::as_str));
         all.extend(arguments);
         run(TOOL, &all)
     }

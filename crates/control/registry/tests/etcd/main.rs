@@ -9,6 +9,7 @@
 mod cluster;
 mod failover;
 mod load;
+mod secured;
 mod store;
 
 /// One cluster at a time: three members each write to the disk.
