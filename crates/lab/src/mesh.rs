@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::Exit;
 use crate::cell::{Cell, Process, Run, Spec};
 use crate::error::LabError;
 use crate::lab::Lab;
@@ -360,13 +361,13 @@ impl MeshNode {
         }
     }
 
-    /// Tells a role to end, as an upgrade does, and waits for it.
-    pub fn stop(&self, role: &str) {
+    /// Tells a role to end, as an upgrade does, and waits for it: how it ended, if it did in time.
+    pub fn stop(&self, role: &str) -> Option<Exit> {
         let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((cell, process)) = roles.remove(role) {
-            process.stop(STOP_GRACE);
-            cell.kill();
-        }
+        let (cell, process) = roles.remove(role)?;
+        let exit = process.stop(STOP_GRACE);
+        cell.kill();
+        exit
     }
 
     /// Tells the node's agent that the processes of a cell are `spiffe://nsm.lab/<name>`.

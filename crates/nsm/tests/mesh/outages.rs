@@ -3,7 +3,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use nsm_lab::mesh::MeshConfig;
+use nsm_lab::{Exit, mesh::MeshConfig};
 
 use crate::{
     Group,
@@ -95,7 +95,8 @@ fn upgraded(world: &World) {
         ("manager", 1),
         ("forwarder", 0),
     ] {
-        world.mesh.node(role.1).stop(role.0);
+        let exit = world.mesh.node(role.1).stop(role.0);
+        assert_eq!(exit, Some(Exit::Code(0)), "{role:?} ends in good order");
         begin(world, role);
     }
     sleep(LEASE * 2);
