@@ -33,6 +33,9 @@ use crate::{
 
 /// How long closing at a hop that the connection left may take: nobody waits for it.
 const CLOSE_BEHIND: Duration = Duration::from_secs(5);
+/// What was sent to that hop before packets went another way arrives, and its answer: some round
+/// trips of a large network.
+const UNDER_WAY: Duration = Duration::from_millis(30);
 
 /// See the module.
 pub struct Connect {
@@ -121,6 +124,7 @@ impl Connect {
                 // Whoever still works on it then has had the time of a close.
                 let _late = factory.settled(Instant::now() + CLOSE_BEHIND).await;
             }
+            tokio::time::sleep(UNDER_WAY).await;
             let deadline = Instant::now() + CLOSE_BEHIND;
             let closed = async {
                 let hop = left.reach(transport.as_ref(), deadline).await?;
