@@ -40,10 +40,11 @@ impl Figure {
     }
 
     pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
-        if !self.note.is_empty() {
+        let note = note.into();
+        if !self.note.is_empty() && !note.is_empty() {
             self.note.push_str("; ");
         }
-        self.note.push_str(&note.into());
+        self.note.push_str(&note);
         self
     }
 

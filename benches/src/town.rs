@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
+use nsm_kernel::stats::LinkReader;
 use nsm_lab::{
     Config, Lab, Run,
     mesh::{Mesh, MeshConfig, Workload},
@@ -21,6 +22,8 @@ pub(crate) const ECHO: u16 = 7;
 pub(crate) const INTERFACE: &str = "nsm-1";
 /// The setting that says how long a lease is.
 const LEASE: &str = "NSM_MAX_TOKEN_LIFETIME";
+/// How long packets are counted to tell who gets them.
+const COUNT: Duration = Duration::from_millis(100);
 /// Where the logs of roles are kept, if somebody wants them.
 const LOGS: &str = "NSM_BENCH_LOGS";
 /// How long a process may take to end by itself.
@@ -159,15 +162,29 @@ pub(crate) fn end(workload: &Workload) {
     workload.pod.kill();
 }
 
-/// Which endpoint a client said last that it has.
-pub(crate) fn serving(client: &Workload) -> anyhow::Result<String> {
-    let text = fs::read_to_string(&client.log)?;
-    let said = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|line| Some(line["fields"]["endpoint"].as_str()?.to_owned()))
-        .next_back();
-    said.with_context(|| format!("{} names no endpoint", client.log.display()))
+/// Which of these endpoints the packets of a running flow go to: its place among them.
+pub(crate) fn serving(endpoints: &[&Workload]) -> anyhow::Result<usize> {
+    let received = |endpoint: &&Workload| -> anyhow::Result<u64> {
+        let links = endpoint
+            .pod
+            .cell()
+            .within(|| LinkReader::open()?.links(None))??;
+        let ours = links.iter().filter(|link| link.name != "lo");
+        Ok(ours.map(|link| link.counters.rx_packets).sum())
+    };
+    let before: Vec<u64> = endpoints.iter().map(received).collect::<Result<_, _>>()?;
+    std::thread::sleep(COUNT);
+    let mut found = None;
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        let more = received(endpoint)?.saturating_sub(before[at]);
+        if found.is_none_or(|(most, _)| more > most) {
+            found = Some((more, at));
+        }
+    }
+    match found {
+        Some((more, at)) if more > 0 => Ok(at),
+        Some(_) | None => bail!("no endpoint receives packets"),
+    }
 }
 
 fn with(run: Run, env: &[(&str, &str)]) -> Run {

@@ -38,10 +38,8 @@ fn row(options: &Options, place: &str, at: usize) -> anyhow::Result<Vec<Figure>>
     let mut outages = Vec::new();
     for run in 0..options.runs {
         std::thread::sleep(CALM);
-        let used = serving(&client)?;
-        let Some(which) = names.iter().position(|name| *name == used) else {
-            bail!("the client is served by {used:?}");
-        };
+        let which = serving(&endpoints.iter().collect::<Vec<_>>())?;
+        let used = names[which];
         let from = flow.now();
         endpoints[which].pod.kill();
         if !flow.wait_answer(flow.now(), RETURN) {

@@ -22,6 +22,8 @@ const WHERE: [&str; NODES] = ["one node", "two nodes"];
 
 /// A role of a node.
 type Killed = (&'static str, usize);
+/// How long after a start a connection was there, milliseconds, and what was answered before.
+type Connected = (f64, String);
 
 pub(crate) fn registry(options: &Options) -> anyhow::Result<Vec<Figure>> {
     row(options, "registry", &[("registry", 0)])
@@ -105,7 +107,9 @@ fn row(options: &Options, what: &str, killed: &[Killed]) -> anyhow::Result<Vec<F
     for (at, new) in new.into_iter().enumerate() {
         let name = format!("{what} back, {}: a new connection", WHERE[at]);
         let figure = match new {
-            Ok(ms) => Figure::new(name, ms, "ms", Bound::AtMost(NEW_AGAIN)),
+            Ok((ms, refused)) => {
+                Figure::new(name, ms, "ms", Bound::AtMost(NEW_AGAIN)).note(refused)
+            }
             Err(error) => Figure::new(name, f64::INFINITY, "ms", Bound::AtMost(NEW_AGAIN))
                 .note(format!("{error:#}")),
         };
@@ -132,7 +136,7 @@ fn once(number: u32) -> Task {
 }
 
 /// For each newcomer, how long after `back` a new connection was there.
-fn connects(newcomers: &mut [Client], back: Instant) -> Vec<anyhow::Result<f64>> {
+fn connects(newcomers: &mut [Client], back: Instant) -> Vec<anyhow::Result<Connected>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = newcomers
             .iter_mut()
@@ -148,19 +152,29 @@ fn connects(newcomers: &mut [Client], back: Instant) -> Vec<anyhow::Result<f64>>
     })
 }
 
-fn connect(newcomer: &mut Client, back: Instant) -> anyhow::Result<f64> {
+fn connect(newcomer: &mut Client, back: Instant) -> anyhow::Result<Connected> {
+    let mut refused = Vec::new();
     for number in 1.. {
         newcomer.tell(once(number))?;
         let report: Report = newcomer.report()?;
         if !report.opened.is_empty() {
             // The close after it is not what was waited for.
             let closed = report.closed.first().copied().unwrap_or_default();
-            return Ok((back.elapsed().as_secs_f64() * 1e3 - closed).max(0.0));
+            let ms = (back.elapsed().as_secs_f64() * 1e3 - closed).max(0.0);
+            return Ok((ms, refused.join("; ")));
         }
+        let at = back.elapsed().as_millis();
+        let why = report
+            .errors
+            .into_iter()
+            .map(|error| format!("{at} ms: {error}"));
+        refused.extend(why);
+        // What is said again and again is said twice.
+        refused.truncate(2);
         // Users' clients do not ask in a hot loop either.
         std::thread::sleep(AGAIN);
         if back.elapsed() > GIVE_UP {
-            bail!("none in {GIVE_UP:?}: {}", report.errors.join("; "));
+            bail!("none in {GIVE_UP:?}: {}", refused.join("; "));
         }
     }
     bail!("numbers ended")

@@ -32,10 +32,8 @@ pub(crate) fn datagrams(options: &Options) -> anyhow::Result<Vec<Figure>> {
     let mut outages = Vec::new();
     for run in 0..options.runs.min(RUNS_MAX) {
         std::thread::sleep(CALM);
-        let used = serving(&client)?;
-        let Some(which) = names.iter().position(|name| *name == used) else {
-            bail!("the client is served by {used:?}");
-        };
+        let which = serving(&endpoints.iter().collect::<Vec<_>>())?;
+        let used = names[which];
         let nodes = [town.mesh.node(0).node(), town.mesh.node(which + 1).node()];
         let from = flow.now();
         let silence = [
