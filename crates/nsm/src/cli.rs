@@ -44,6 +44,8 @@ enum Command {
     Apply(tools::apply::Settings),
     /// Remove network services or endpoints
     Delete(tools::delete::Settings),
+    /// Empty a node: its endpoints take nobody new, their clients go to others
+    Drain(tools::drain::Settings),
     /// Ask a role whether it serves, for probes
     Health(tools::health::Settings),
 }
@@ -121,6 +123,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trace(settings) => serve(tools::trace::run(settings)),
         Command::Apply(settings) => serve(tools::apply::run(settings)),
         Command::Delete(settings) => serve(tools::delete::run(settings)),
+        Command::Drain(settings) => serve(tools::drain::run(settings)),
         Command::Health(settings) => serve(tools::health::run(settings)),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -40,6 +40,8 @@ pub enum Change {
     Down,
     /// It must be asked for again, as it is.
     Refresh,
+    /// It works, and another endpoint is wanted for it if there is one.
+    Move,
 }
 
 /// Where changes go.
@@ -295,7 +297,8 @@ impl Inner {
                 _ if deleted => self.tell(stream, &id, Change::Down),
                 State::DOWN => self.tell(stream, &id, Change::Down),
                 State::REFRESH_REQUESTED => self.tell(stream, &id, Change::Refresh),
-                State::UP | State::RESELECT_REQUESTED => {
+                State::RESELECT_REQUESTED => self.tell(stream, &id, Change::Move),
+                State::UP => {
                     if stream.ids().contains(&id) {
                         self.sink.seen(&id, connection);
                     }

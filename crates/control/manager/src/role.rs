@@ -21,7 +21,10 @@ use nsm_registry::{
 
 use crate::{
     Finder, Locals, View,
-    elements::{DiscoverForwarder, Forwarders, LocalBypass, RecvFd as RecvSocket, ToRegistry},
+    elements::{
+        DiscoverForwarder, Drain, Drained, Forwarders, LocalBypass, RecvFd as RecvSocket,
+        ToRegistry,
+    },
 };
 
 /// What a manager is told.
@@ -105,6 +108,7 @@ impl Manager {
             directory: Arc::new(view.clone()),
             table: parts.table.clone(),
             journals: parts.journals.clone(),
+            drained: Drained::default(),
             tasks: parts.tasks.clone(),
             known: Known {
                 services: parts.mirror.names::<Services>(),
@@ -141,6 +145,8 @@ pub struct Seams {
     pub table: Arc<dyn Table>,
     /// Where it writes down what was agreed.
     pub journals: Journals,
+    /// Endpoints that take nobody new.
+    pub drained: Drained,
     /// Owns what runs in the background.
     pub tasks: Tasks,
     /// What is registered.
@@ -188,6 +194,7 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         directory,
         table,
         journals,
+        drained,
         tasks,
         ..
     } = seams.clone();
@@ -217,6 +224,8 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         Box::new(Neighbour::new(Place::Manager, roles, Arc::clone(&table))),
         // One at a time for each connection.
         Box::new(Begin::journalled(tasks.clone(), journals.connections)),
+        // Nobody new to an endpoint that is emptied.
+        Box::new(Drain::new(drained, Arc::clone(&table))),
         // What is not refreshed ends.
         Box::new(Timeout::new(tokens.clone(), tasks.clone()).suspending(suspension)),
         // Whoever watches sees what became of it.
@@ -284,6 +293,8 @@ pub fn endpoints(
         Box::new(Authorize::of_registry(tokens.clone(), known.endpoints)),
         // A workload registers for itself alone, and what it may.
         Box::new(chain::Relay::new(roles, Relays::Nobody)),
+        // One that is emptied stays registered.
+        Box::new(Drain::new(seams.drained.clone(), seams.table.clone())),
         // One at a time for each name.
         Box::new(Begin::journalled(tasks.clone(), journals.endpoints)),
         // What is not registered again is not local for ever.

@@ -248,6 +248,7 @@ async fn the_lists_stand_in_order() {
     assert_eq!(keys.own_id(), spiffe("own"));
     let seams = Seams {
         journals: Default::default(),
+        drained: Default::default(),
         secret: Secret::new([1; 32]),
         tokens: keys.clone(),
         transport: Wire::default().transport(keys),
@@ -263,13 +264,13 @@ async fn the_lists_stand_in_order() {
         info: Default::default(),
     };
     let connections = connections(&config, &seams).names();
-    expect!["updatepath updatetoken authorize neighbour begin timeout monitor clientinfo recvfd discoverforwarder connect"]
+    expect!["updatepath updatetoken authorize neighbour begin drain timeout monitor clientinfo recvfd discoverforwarder connect"]
         .assert_eq(&connections.join(" "));
     let services = services(&config, &seams, Box::new(Last)).names();
     expect!["updatepath updatetoken authorize relay connect"].assert_eq(&services.join(" "));
     let endpoints = endpoints(&config, &seams, Arc::default(), Box::new(Last)).names();
     expect![
-        "updatepath updatetoken authorize relay begin timeout clientinfo recvfd localbypass connect"
+        "updatepath updatetoken authorize relay drain begin timeout clientinfo recvfd localbypass connect"
     ]
     .assert_eq(&endpoints.join(" "));
     for names in [connections, services, endpoints] {

@@ -239,4 +239,11 @@ impl nsm_chain::elements::Table for Connections {
     fn get(&self, id: &str) -> Option<Connection> {
         Self::get(self, id).map(|found| Connection::clone(&found))
     }
+
+    fn served_by(&self, endpoint: &str) -> Vec<Connection> {
+        let all = self.list().into_iter();
+        all.filter(|one| one.network_service_endpoint_name == endpoint)
+            .map(|one| Connection::clone(&one))
+            .collect()
+    }
 }

@@ -242,7 +242,11 @@ impl Healer {
                     watched.end();
                     return None;
                 }
-                Some(Change::Refresh) => return Some(Known::default()),
+                Some(change @ (Change::Refresh | Change::Move)) => {
+                    let mut known = Known::default();
+                    known.told(change);
+                    return Some(known);
+                }
                 Some(Change::Down) => watched.connection.clone(),
             }
         };

@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 mod connections;
 pub(crate) mod delete;
+pub(crate) mod drain;
 mod draw;
 pub(crate) mod get;
 pub(crate) mod health;

@@ -131,6 +131,11 @@ impl Operator {
         &self.id
     }
 
+    /// Who plays which role.
+    pub(crate) fn roles(&self) -> &RoleSource {
+        &self.roles
+    }
+
     /// Whether managers show this caller every connection.
     pub(crate) fn sees_all(&self) -> bool {
         self.roles.current().holds(Role::Operator, &self.id)

@@ -154,4 +154,12 @@ impl Table for Watched {
     fn get(&self, id: &str) -> Option<Connection> {
         self.connections().get(id).cloned()
     }
+
+    fn served_by(&self, endpoint: &str) -> Vec<Connection> {
+        let all = self.connections();
+        all.values()
+            .filter(|one| one.network_service_endpoint_name == endpoint)
+            .cloned()
+            .collect()
+    }
 }

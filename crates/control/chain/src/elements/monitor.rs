@@ -37,6 +37,8 @@ pub trait Table: Send + Sync {
     fn delete(&self, id: &str);
     /// The connection with this id.
     fn get(&self, id: &str) -> Option<Connection>;
+    /// The connections that an endpoint serves.
+    fn served_by(&self, endpoint: &str) -> Vec<Connection>;
 }
 
 /// See the module.
@@ -173,6 +175,7 @@ impl Sink for Relay {
         connection.state = match change {
             Change::Down => State::DOWN.into(),
             Change::Refresh => State::REFRESH_REQUESTED.into(),
+            Change::Move => State::RESELECT_REQUESTED.into(),
         };
         tracing::info!(id, ?change, "next hop");
         self.0.update(connection);

@@ -188,6 +188,7 @@ impl World {
         };
         let seams = Seams {
             journals: Default::default(),
+            drained: Default::default(),
             secret: secret(&name),
             tokens: keys.clone(),
             transport: self.wire.transport(keys),

@@ -27,6 +27,8 @@ pub(super) struct Known {
     broken: bool,
     /// It was said to be while somebody worked on it, and nobody can tell.
     suspect: bool,
+    /// Nothing is wrong with it, and another endpoint is wanted.
+    moving: bool,
     unregistered: Option<Instant>,
 }
 
@@ -36,6 +38,7 @@ impl Known {
         match change {
             Change::Down => self.broken = true,
             Change::Refresh => {}
+            Change::Move => self.moving = true,
         }
     }
 
@@ -47,7 +50,12 @@ impl Known {
     /// What its packets say.
     pub(super) fn found(&mut self, flow: Flow) {
         match flow {
-            Flow::Flows => *self = Self::default(),
+            Flow::Flows => {
+                *self = Self {
+                    moving: self.moving,
+                    ..Self::default()
+                }
+            }
             Flow::Silent => self.broken = true,
             Flow::Unknown => {}
         }
@@ -55,6 +63,8 @@ impl Known {
 
     /// An attempt was refused, and then its packets said this.
     pub(super) fn refused(&mut self, code: Code, flow: Flow, now: Instant) {
+        // Where nobody else takes it, it stays.
+        self.moving = false;
         self.found(flow);
         if flow != Flow::Unknown {
             return;
@@ -86,7 +96,7 @@ impl Known {
     }
 
     pub(super) fn ask(&self) -> Ask {
-        if self.broken {
+        if self.broken || self.moving {
             Ask::Another
         } else {
             Ask::AsItIs
@@ -116,6 +126,7 @@ mod tests {
 
     const DOWN: Step = Told(Change::Down);
     const REFRESH: Step = Told(Change::Refresh);
+    const MOVE: Step = Told(Change::Move);
 
     /// What happened, and what is asked for then.
     const ROWS: &[(&[Step], Ask)] = &[
@@ -125,6 +136,17 @@ mod tests {
         (&[REFRESH, Found(Flow::Unknown)], AsItIs),
         (&[REFRESH, Found(Flow::Silent)], Another),
         (&[REFRESH, DOWN], Another),
+        // Another endpoint is wanted: once.
+        (&[MOVE, Found(Flow::Flows)], Another),
+        (&[MOVE, Found(Flow::Unknown)], Another),
+        (
+            &[
+                MOVE,
+                Found(Flow::Flows),
+                Refused(Code::Unavailable, Flow::Flows, 1),
+            ],
+            AsItIs,
+        ),
         (&[DOWN, REFRESH], Another),
         // However long hops of the control plane are away.
         (

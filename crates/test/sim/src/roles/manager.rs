@@ -50,6 +50,7 @@ impl ManagerRole {
             };
             let seams = Seams {
                 journals: Default::default(),
+                drained: Default::default(),
                 secret: stand.secret.clone(),
                 tokens: stand.keys.clone(),
                 transport: Arc::new(stand.end.clone()),
