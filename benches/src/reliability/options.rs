@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-/// Leases in rows that keep a role away.
-const LEASE: Duration = Duration::from_secs(6);
+/// Leases in rows that keep a role away: some of the longest waits between two attempts.
+const LEASE: Duration = Duration::from_secs(15);
 /// A role is kept down for so many leases, so that refreshes fall due and fail.
 const LEASES_AWAY: u32 = 3;
 /// How long packets are watched afterwards.

@@ -6,13 +6,17 @@ use std::{
 };
 
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint};
-use nsm_chain::{Backoff, Error, Registrar, Tasks, Tokens};
+use nsm_chain::{Backoff, Code, Error, Registrar, Tasks, Tokens};
 use tokio::{sync::watch, time::Instant};
 
 /// How long one registration may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Waits between attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// The same where whoever is registered with cannot be reached: a manager that restarts knows this
+/// endpoint's socket when it has come again, and whoever wants to connect waits for that. To be
+/// refused by a socket that nobody listens at costs next to nothing.
+const AWAY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(200));
 /// The part of what remains after which it is registered again (upstream: two thirds; a third
 /// leaves time for two more attempts).
 const SHARE: u32 = 3;
@@ -75,7 +79,7 @@ impl Registration {
             let found = registered.wait_for(Option::is_some).await;
             found.ok().and_then(|found| found.clone()).ok_or_else(|| {
                 let message = "the registration was withdrawn before it was made";
-                Error::new(nsm_chain::Code::Cancelled, message)
+                Error::new(Code::Cancelled, message)
             })
         }
     }
@@ -108,10 +112,12 @@ struct Keeper {
 impl Keeper {
     async fn run(self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut away = Backoff::new(AWAY.0, AWAY.1);
         loop {
             match self.register().await {
                 Ok(endpoint) => {
                     backoff.reset();
+                    away.reset();
                     let wait = wait(&endpoint, self.tokens.now());
                     self.registered.send_replace(Some(endpoint));
                     tokio::select! {
@@ -121,7 +127,10 @@ impl Keeper {
                     }
                 }
                 Err(error) => {
-                    let wait = backoff.after(&error);
+                    let wait = match error.code {
+                        Code::Unavailable => away.after(&error),
+                        _ => backoff.after(&error),
+                    };
                     tracing::warn!(endpoint = self.offer.endpoint.name, %error, ?wait, "registration failed");
                     tokio::time::sleep(wait).await;
                 }
