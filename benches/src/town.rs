@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 use nsm_kernel::stats::LinkReader;
 use nsm_lab::{
-    Config, Lab, Run,
+    Cell, Config, Exit, Lab, Run,
     mesh::{Mesh, MeshConfig, Workload},
     serve,
 };
@@ -24,6 +24,8 @@ pub(crate) const INTERFACE: &str = "nsm-1";
 const LEASE: &str = "NSM_MAX_TOKEN_LIFETIME";
 /// How long packets are counted to tell who gets them.
 const COUNT: Duration = Duration::from_millis(100);
+/// How long a tool may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Where the logs of roles are kept, if somebody wants them.
 const LOGS: &str = "NSM_BENCH_LOGS";
 /// How long a process may take to end by itself.
@@ -112,6 +114,32 @@ impl Town {
         let pod = self.mesh.pod(self.mesh.node(at), name)?;
         let run = client(service, labels);
         Ok(self.mesh.run_in(pod, run, CONNECTED)?)
+    }
+
+    /// A cell of an operator's, on the first node.
+    pub(crate) fn tools(&self) -> anyhow::Result<Cell> {
+        let node = self.mesh.node(0);
+        let tools = self.mesh.stranger(node, "tools")?;
+        node.enroll(&tools, "operator/bench")?;
+        Ok(tools)
+    }
+
+    /// Runs one of the operator's tools there.
+    pub(crate) fn tool(&self, tools: &Cell, args: &[&str]) -> anyhow::Result<()> {
+        let log = self.lab.logs().join("tools.log");
+        let agent = format!("unix://{}/agent.sock", nsm_lab::IDENTITY_FOLDER);
+        let run = Run::nsm(args.iter().copied())
+            .env("SPIFFE_ENDPOINT_SOCKET", agent)
+            .env("NSM_REGISTRY_URL", self.mesh.registry_url())
+            .log(&log);
+        match tools.spawn(run)?.wait(PATIENCE) {
+            Some(Exit::Code(0)) => Ok(()),
+            exit => {
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                let last = text.lines().next_back().unwrap_or_default();
+                bail!("nsm {}: {exit:?}: {last}", args.join(" "))
+            }
+        }
     }
 
     /// Takes the mesh down; what is left of it nevertheless is an error.

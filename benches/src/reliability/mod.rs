@@ -3,6 +3,7 @@
 //! `nsm-bench reliability [--quick] [--watch SECONDS] [--runs N] [ROW...]`: every row has a mesh of
 //! its own, so that a fault of one is not the fault of the next; without ROW all of them.
 
+mod drain;
 mod endpoint;
 mod link;
 mod options;
@@ -34,6 +35,7 @@ const ROWS: &[Row] = &[
     ("link-near", link::near),
     ("link-far", link::far),
     ("silence", silence::datagrams),
+    ("drain", drain::node),
 ];
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {

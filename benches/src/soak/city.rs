@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use nsm_lab::{
-    Cell, Output, Run, SOCKET_FOLDER,
+    Cell, SOCKET_FOLDER,
     measure::{Counted, Crowd},
     mesh::Workload,
 };
@@ -72,8 +72,7 @@ impl City {
     /// Mesh and endpoints, no client.
     pub(crate) fn up(options: &Options) -> anyhow::Result<Self> {
         let town = Town::up(NODES, Some(options.lease))?;
-        let tools = town.mesh.stranger(town.mesh.node(0), "tools")?;
-        town.mesh.node(0).enroll(&tools, "operator/soak")?;
+        let tools = town.tools()?;
         let names = ["alpha", "beta", "gamma", "chain"];
         let services = (1..).zip(names).map(|(n, name)| Service::new(name, n));
         let mut city = Self {
@@ -176,26 +175,8 @@ impl City {
         // Where the tools' cell sees it.
         let folder = self.town.mesh.node(0).node().socket_folder();
         std::fs::write(folder.join("service.yaml"), manifest)?;
-        self.tool(&["apply", "-f", &format!("{SOCKET_FOLDER}/service.yaml")])
-    }
-
-    /// Runs one of the operator's tools.
-    pub(crate) fn tool(&self, args: &[&str]) -> anyhow::Result<()> {
-        let log = self.town.mesh.lab().logs().join("tools.log");
-        let agent = format!("unix://{}/agent.sock", nsm_lab::IDENTITY_FOLDER);
-        let run = Run::nsm(args.iter().copied())
-            .env("SPIFFE_ENDPOINT_SOCKET", agent)
-            .env("NSM_REGISTRY_URL", self.town.mesh.registry_url())
-            .stdout(Output::File(log.clone()))
-            .stderr(Output::File(log.clone()));
-        match self.tools.spawn(run)?.wait(GRACE) {
-            Some(nsm_lab::Exit::Code(0)) => Ok(()),
-            exit => {
-                let text = std::fs::read_to_string(&log).unwrap_or_default();
-                let last = text.lines().next_back().unwrap_or_default();
-                bail!("nsm {}: {exit:?}: {last}", args.join(" "))
-            }
-        }
+        let file = format!("{SOCKET_FOLDER}/service.yaml");
+        self.town.tool(&self.tools, &["apply", "-f", &file])
     }
 
     fn address(&self, place: usize) -> (usize, usize) {

@@ -127,9 +127,10 @@ impl Keeper {
                     }
                 }
                 Err(error) => {
-                    let wait = match error.code {
-                        Code::Unavailable => away.after(&error),
-                        _ => backoff.after(&error),
+                    let wait = if error.code == Code::Unavailable {
+                        away.after(&error)
+                    } else {
+                        backoff.after(&error)
                     };
                     tracing::warn!(endpoint = self.offer.endpoint.name, %error, ?wait, "registration failed");
                     tokio::time::sleep(wait).await;
