@@ -20,8 +20,8 @@ use crate::{
     elements::{LONGEST, Table},
 };
 
-/// How long a hop that watches us has to say that it holds a connection: its own lease ends when
-/// ours does, within what a call takes.
+/// How long a hop that watches us has to say that it holds a connection, once its own lease must
+/// have ended.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often a hop is looked at while there is doubt.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -113,8 +113,11 @@ impl Doubt {
     async fn disowned(&self) {
         let began = Instant::now();
         let mut here = None;
-        // One that was away has a whole lease for its client's refresh.
-        let mut patience = GRACE;
+        // A token is used until half of its life is left, so that the lease of the hop before ends
+        // up to as long after ours as ours was; and one that was away has a whole lease for its
+        // client's refresh.
+        let patience = self.lease + GRACE;
+        let mut told = false;
         while began.elapsed() < LONGEST {
             let interest = self.suspension.table.interest(&self.id, &self.bringer);
             if interest == Interest::Watches {
@@ -122,12 +125,11 @@ impl Doubt {
                     return;
                 }
             } else {
-                if patience == GRACE {
+                if !std::mem::replace(&mut told, true) {
                     let bringer = &self.bringer;
                     tracing::info!(id = self.id, %bringer, ?interest, "lease ended in doubt: kept");
                 }
                 here = None;
-                patience = self.lease.max(GRACE);
             }
             sleep(LOOK_EVERY).await;
         }
