@@ -183,6 +183,26 @@ impl MechanismTranslation {
     }
 }
 
+/// Asks with what was agreed; a hop to which that means nothing any more, since its namespace is
+/// another one by now, is asked anew.
+async fn ask(
+    call: &mut Call,
+    mut request: NetworkServiceRequest,
+    next: &Next<Connections>,
+) -> Result<Connection, Error> {
+    if request.connection.mechanism.as_option().is_none() {
+        return next.request(call, request).await;
+    }
+    match next.request(call, request.clone()).await {
+        Err(refused) if refused.code == Code::InvalidArgument => {
+            tracing::info!(id = request.connection.id, %refused, "negotiating anew");
+            request.connection.get_or_insert_default().mechanism = MessageField::none();
+            next.request(call, request).await
+        }
+        answer => answer,
+    }
+}
+
 #[async_trait]
 impl Element<Connections> for MechanismTranslation {
     fn name(&self) -> &'static str {
@@ -215,7 +235,7 @@ impl Element<Connections> for MechanismTranslation {
             Some(far) => MessageField::some(far.mechanism),
             None => MessageField::none(),
         };
-        let answer = next.request(call, request).await?;
+        let answer = ask(call, request, &next).await?;
         let Some(mechanism) = answer.mechanism.as_option().cloned() else {
             let message = format!(
                 "connection {}: {hop} accepted it without a mechanism",
