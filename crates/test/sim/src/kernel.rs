@@ -44,6 +44,8 @@ struct State {
     tombs: BTreeMap<u64, (KeyDigest, Instant)>,
     buried: u64,
     gone: Option<mpsc::Sender<Gone>>,
+    /// Counts what changes.
+    changes: u64,
     /// Whose links came or went by a fault, not by a forwarder.
     hurt: BTreeMap<KeyDigest, Instant>,
 }
@@ -87,6 +89,19 @@ impl Kernel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// To change something: it counts.
+    fn change(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.changes += 1;
+        state
+    }
+
+    /// How often something has changed here.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
     /// A namespace is new here.
     pub fn add_namespace(&self, id: NetnsId) {
         self.state().namespaces.insert(id);
@@ -94,7 +109,7 @@ impl Kernel {
 
     /// A namespace is gone, with everything in it; the other ends of its links go as well.
     pub fn delete_namespace(&self, id: NetnsId) {
-        let mut state = self.state();
+        let mut state = self.change();
         state.namespaces.remove(&id);
         let within = |entry: &Entry| entry.resource.places().contains(&Netns::Id(id));
         let keys: BTreeSet<KeyDigest> = state
@@ -124,7 +139,7 @@ impl Kernel {
     pub fn set_down(&self, key: KeyDigest) {
         self.log
             .mark(format_args!("node {}: link {key} set down", self.node));
-        let mut state = self.state();
+        let mut state = self.change();
         state.down.insert(key);
         state.hurt.insert(key, Instant::now());
         state.tell(Gone::Link(key));
@@ -134,7 +149,7 @@ impl Kernel {
     pub fn remove(&self, key: KeyDigest) {
         self.log
             .mark(format_args!("node {}: link {key} removed", self.node));
-        let mut state = self.state();
+        let mut state = self.change();
         state.drop_link(key);
         state.tell(Gone::Link(key));
     }
@@ -170,7 +185,7 @@ impl Kernel {
     }
 
     fn make(&self, entry: &Entry) -> Result<(), KernelError> {
-        let mut state = self.state();
+        let mut state = self.change();
         for place in entry.resource.places() {
             if let Netns::Id(id) = place
                 && !state.namespaces.contains(&id)
@@ -209,7 +224,7 @@ impl Kernel {
 
     /// Takes an entry away; a link leaves its grave's number.
     fn unmake(&self, entry: &Entry) -> Option<u64> {
-        let mut state = self.state();
+        let mut state = self.change();
         let known = state.standing.remove(&entry.id)?;
         link(&known)?;
         state.clear(entry.id.key);

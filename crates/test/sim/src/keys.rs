@@ -111,12 +111,15 @@ impl Tokens for Keys {
             let left = token.expires.duration_since(now).unwrap_or_default();
             left >= self.life / 2 && left <= self.life
         };
-        if let Some(token) = issued.get(audience).filter(fresh) {
-            return Ok(token.clone());
-        }
-        let token = self.make(audience, now + self.life);
+        let token = match issued.get(audience).filter(fresh) {
+            Some(token) => token.clone(),
+            None => self.make(audience, now + self.life),
+        };
         issued.insert(audience.clone(), token.clone());
-        Ok(token)
+        Ok(Token {
+            left: token.expires.duration_since(now).ok(),
+            ..token
+        })
     }
 
     fn now(&self) -> SystemTime {

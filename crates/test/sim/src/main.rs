@@ -13,8 +13,7 @@ use sim::{
     run::{Asked, Outcome, run},
 };
 
-const USAGE: &str =
-    "usage: sim [--seeds N] [--first-seed S] [--calm] [--show] [--keep-going] [--without RULE]...";
+const USAGE: &str = "usage: sim [--seeds N] [--first-seed S] [--calm] [--show] [--keep-going] [--all] [--without RULE]...";
 
 /// How often progress is told.
 const TOLD: Duration = Duration::from_secs(5);
@@ -112,6 +111,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if !settings.off.is_empty() {
+        say(&format!("rules left out: {:?}", settings.off));
+    }
     // A panic in a process of the mesh is a finding of the run, told there.
     std::panic::set_hook(Box::new(|_| {}));
     let (began, mut told) = (Instant::now(), Instant::now());

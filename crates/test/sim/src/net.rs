@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -28,9 +28,11 @@ pub use hop::End;
 pub use registrar::ManagerEnd;
 pub use registry::ToRegistry;
 
-/// How long a message waits for a way between two nodes before its connection is given up: the
-/// keep-alive of the real one.
-const GIVEN_UP: Duration = Duration::from_secs(20);
+/// How long a connection stands between two nodes that do not hear each other: TCP's own probes and
+/// its timeout of what nobody acknowledges, as `nsm-rpc` sets them.
+const GIVEN_UP: Duration = Duration::from_secs(11);
+/// How long a connection may take to come up, as by default.
+const DIALED: Duration = Duration::from_secs(3);
 /// How often a message that has no way looks again.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -77,8 +79,12 @@ struct Inner {
 struct State {
     servers: BTreeMap<String, (Arc<Process>, Arc<Served>)>,
     apart: BTreeSet<(usize, usize)>,
+    /// When two nodes could hear each other again the last time.
+    together: BTreeMap<(usize, usize), Instant>,
     weather: Weather,
     requests: u64,
+    /// Every connection between two nodes.
+    far: Vec<Weak<Link>>,
 }
 
 impl fmt::Debug for Net {
@@ -153,10 +159,34 @@ impl Net {
     pub fn part(&self, a: usize, b: usize, apart: bool) {
         let pair = (a.min(b), a.max(b));
         let mut state = self.state();
-        if apart {
-            state.apart.insert(pair);
-        } else {
-            state.apart.remove(&pair);
+        if !apart {
+            if state.apart.remove(&pair) {
+                state.together.insert(pair, Instant::now());
+            }
+            return;
+        }
+        state.apart.insert(pair);
+        drop(state);
+        let net = self.clone();
+        tokio::spawn(async move {
+            sleep(GIVEN_UP).await;
+            if net.are_apart(a, b) {
+                net.give_up(pair);
+            }
+        });
+    }
+
+    /// Breaks what stood between two nodes.
+    fn give_up(&self, pair: (usize, usize)) {
+        let mut state = self.state();
+        state.far.retain(|link| link.strong_count() > 0);
+        let far: Vec<_> = state.far.iter().filter_map(Weak::upgrade).collect();
+        drop(state);
+        for link in far {
+            let (a, b) = (link.from.node(), link.to.node());
+            if (a.min(b), a.max(b)) == pair {
+                link.broken.cancel();
+            }
         }
     }
 
@@ -183,6 +213,14 @@ impl Net {
         !state.apart.is_empty() && state.apart.contains(&(a.min(b), a.max(b)))
     }
 
+    /// Whether two nodes have not heard each other at any time since.
+    #[must_use]
+    pub fn parted_since(&self, a: usize, b: usize, since: Instant) -> bool {
+        let pair = (a.min(b), a.max(b));
+        let state = self.state();
+        state.apart.contains(&pair) || state.together.get(&pair).is_some_and(|at| *at >= since)
+    }
+
     /// A new connection.
     pub(crate) async fn dial(
         &self,
@@ -200,15 +238,20 @@ impl Net {
             while self.are_apart(from.node(), to.node()) {
                 sleep(LOOK).await;
             }
-            Ok(Arc::new(Link {
+            let link = Arc::new(Link {
                 from: Arc::clone(from),
                 to,
                 served,
                 url: url.clone(),
                 broken: CancellationToken::new(),
                 pipe: Arc::new(Pipe::new(url.starts_with("unix:"))),
-            }))
+            });
+            if link.from.node() != link.to.node() {
+                self.state().far.push(Arc::downgrade(&link));
+            }
+            Ok(link)
         };
+        let deadline = deadline.min(Instant::now() + DIALED);
         match tokio::time::timeout_at(deadline, dial).await {
             Ok(link) => link,
             Err(_) => Err(away(&url)),
@@ -219,11 +262,7 @@ impl Net {
     pub(crate) async fn carry(&self, link: &Link) -> Result<(), Error> {
         let weather = self.state().weather;
         self.wait(weather.slow).await;
-        let since = Instant::now();
         while self.are_apart(link.from.node(), link.to.node()) {
-            if since.elapsed() >= GIVEN_UP {
-                link.broken.cancel();
-            }
             if !link.stands() {
                 return Err(link.away());
             }

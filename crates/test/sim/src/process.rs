@@ -10,7 +10,7 @@ use std::{
 };
 
 use nsm_chain::seam::Spawner;
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How many ended tasks a process may remember before it forgets them.
@@ -22,6 +22,7 @@ pub struct Process {
     name: String,
     node: usize,
     life: CancellationToken,
+    began: Instant,
     state: Mutex<State>,
 }
 
@@ -53,6 +54,7 @@ impl Process {
             name: name.to_owned(),
             node,
             life: CancellationToken::new(),
+            began: Instant::now(),
             state: Mutex::default(),
         })
     }
@@ -71,6 +73,12 @@ impl Process {
     #[must_use]
     pub fn node(&self) -> usize {
         self.node
+    }
+
+    /// When it was started.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// Cancelled when it ends.

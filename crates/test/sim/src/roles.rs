@@ -1,8 +1,12 @@
 //! The real roles, each started as a process of a run: only what they stand on is the run's.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use nsm_chain::{Target, Tasks};
+use nsm_chain::{Journal, Target, Tasks};
 use nsm_model::{ids::Secret, url::EndpointUrl};
 use nsm_policy::roles::Role;
 use nsm_rpc::monitor;
@@ -10,6 +14,7 @@ use nsm_rpc::monitor;
 use crate::{
     chance::Chance,
     clock::Clock,
+    journal::Journals,
     kernel::Kernel,
     keys::{Checked, Keys, roles},
     log::Log,
@@ -46,7 +51,14 @@ pub struct Ground {
     pub clocks: Vec<Clock>,
     /// The kernel of each node.
     pub kernels: Vec<Kernel>,
+    /// What each hop has written down, by its name.
+    pub disks: Arc<Mutex<BTreeMap<String, Journals>>>,
 }
+
+/// The journal of connections.
+pub(crate) const CONNECTIONS: &str = "connections";
+/// The journal of a manager's endpoints.
+pub(crate) const ENDPOINTS: &str = "endpoints";
 
 /// One process and what it stands on.
 #[derive(Debug, Clone)]
@@ -57,9 +69,33 @@ pub(crate) struct Stand {
     pub(crate) table: monitor::Connections,
     pub(crate) tasks: Tasks,
     pub(crate) secret: Secret,
+    pub(crate) journals: Journals,
+    chance: Chance,
 }
 
 impl Ground {
+    /// What the hop with this name has written down.
+    #[must_use]
+    pub fn journals(&self, name: &str) -> Journals {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        disks.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// A pod's disk is gone with it.
+    pub fn forget(&self, name: &str) {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        disks.remove(name);
+    }
+
+    /// How many records each hop has.
+    #[must_use]
+    pub fn records(&self) -> Vec<(String, usize)> {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let count =
+            |(name, journals): (&String, &Journals)| (name.clone(), journals.of(CONNECTIONS));
+        disks.iter().map(count).collect()
+    }
+
     pub(crate) fn stand(&self, name: &str, node: usize) -> Stand {
         let process = Process::new(name, node);
         let clock = self.clocks[node].clone();
@@ -77,11 +113,18 @@ impl Ground {
             table: monitor::Connections::new(),
             tasks: Tasks::new(),
             secret: secret(name),
+            journals: self.journals(name),
+            chance: self.chance.clone(),
         }
     }
 }
 
 impl Stand {
+    /// One of its journals.
+    pub(crate) fn journal(&self, table: &'static str) -> Option<Arc<dyn Journal>> {
+        Some(self.journals.open(table, &self.process, &self.chance))
+    }
+
     /// Who watches the connections of this process.
     pub(crate) fn monitor(&self) -> monitor::Service {
         let roles = roles();

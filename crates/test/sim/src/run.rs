@@ -86,8 +86,8 @@ async fn simulate(asked: &Asked) -> Outcome {
     let owner = Process::new("world", usize::MAX);
     seam::spawn_through(std::sync::Arc::new(Owners { world: owner }));
     let chance = Chance::new(asked.seed, 3);
-    // Leases from half a minute to two: a run of ten minutes sees many of them end.
-    let life = Duration::from_secs(*chance.one(&[30, 60, 120]));
+    // Leases of one to four minutes: a run of ten sees many of them end.
+    let life = Duration::from_secs(*chance.one(&[60, 120, 240]));
     let world = World::new(asked.seed, life, log.clone());
     sleep(Duration::from_secs(2)).await;
     let mut story = Story::new(world, chance, asked.calm);

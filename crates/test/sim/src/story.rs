@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     chance::Chance,
-    check::{Checker, Violation},
+    check::{Checker, Path, Violation, path},
     world::{CLIENTS, Who, World},
 };
 
@@ -18,11 +18,13 @@ const TROUBLED: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a client's process waits for the answer of its Close before it ends.
 const CLOSING: Duration = Duration::from_secs(20);
+/// How often a client that closes is looked at.
+const CLOSED: Duration = Duration::from_millis(20);
 /// How long after an answered Close everything of it must be gone.
 const BURIED: Duration = Duration::from_secs(2);
 
 /// What is to be done later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Later {
     Look,
     Churn,
@@ -35,7 +37,7 @@ enum Later {
     Renewed(Who),
     ClockRight(usize),
     Closing(usize, Instant),
-    Buried(usize),
+    Buried(usize, Instant),
 }
 
 /// See the module.
@@ -51,6 +53,8 @@ pub struct Story {
     calm: bool,
     later: BTreeMap<(Instant, u64), Later>,
     entries: u64,
+    /// Since when a client closes, and the links that it had.
+    closing: BTreeMap<usize, (Instant, Path)>,
 }
 
 impl Story {
@@ -65,6 +69,7 @@ impl Story {
             calm,
             later: BTreeMap::new(),
             entries: 0,
+            closing: BTreeMap::new(),
         }
     }
 
@@ -133,9 +138,10 @@ impl Story {
             Later::Renewed(who) => self.renew(who, None),
             Later::ClockRight(node) => self.world.ground.clocks[node].correct(),
             Later::Closing(place, since) => return self.closing(place, since),
-            Later::Buried(place) => {
-                if self.world.clients[place].role.is_none() {
-                    return self.checker.buried(&self.world, place);
+            Later::Buried(place, since) => {
+                let path = self.closing.get(&place).filter(|(at, _)| *at == since);
+                if let Some((_, path)) = path {
+                    return self.checker.buried(&self.world, place, path);
                 }
             }
         }
@@ -148,20 +154,29 @@ impl Story {
         self.after(wait, Later::Churn);
         let place = self.chance.below(CLIENTS);
         let who = Who::Client(place);
-        let pod = &mut self.world.clients[place];
+        let pod = &self.world.clients[place];
         match (&pod.role, pod.wanted) {
-            (Some(role), true) => {
-                role.close();
-                pod.wanted = false;
-                self.world
-                    .ground
-                    .log
-                    .mark(format_args!("{} closes", pod.name));
-                self.after(LOOK, Later::Closing(place, Instant::now()));
-            }
+            (Some(_), true) => self.close(place),
             (None, false) => self.world.start(who),
             (Some(_), false) | (None, true) => {}
         }
+    }
+
+    /// A client lets its connection go, and ends when that is answered.
+    fn close(&mut self, place: usize) {
+        let links = path(&self.world, place).map(|path| path.links);
+        let now = Instant::now();
+        self.closing.insert(place, (now, links.unwrap_or_default()));
+        let pod = &mut self.world.clients[place];
+        pod.wanted = false;
+        if let Some(role) = &pod.role {
+            role.close();
+        }
+        self.world
+            .ground
+            .log
+            .mark(format_args!("{} closes", pod.name));
+        self.after(CLOSED, Later::Closing(place, now));
     }
 
     /// A client that has been answered, or waits no longer, ends.
@@ -172,7 +187,7 @@ impl Story {
         };
         match role.closed() {
             None if since.elapsed() < CLOSING && role.process.alive() => {
-                self.after(Duration::from_millis(50), Later::Closing(place, since));
+                self.after(CLOSED, Later::Closing(place, since));
                 Ok(())
             }
             answer => {
@@ -183,8 +198,10 @@ impl Story {
                     .mark(format_args!("{name} closed: {answer:?}"));
                 self.world.kill(Who::Client(place));
                 if matches!(answer, Some(Ok(()))) {
-                    self.after(BURIED, Later::Buried(place));
-                    return self.checker.closed(&self.world, place);
+                    self.after(BURIED, Later::Buried(place, since));
+                    if let Some((_, path)) = self.closing.get(&place) {
+                        return self.checker.closed(&self.world, place, path);
+                    }
                 }
                 Ok(())
             }
@@ -205,11 +222,9 @@ impl Story {
     async fn leave(&mut self) -> Result<(), Violation> {
         self.world.ground.log.mark(format_args!("leave"));
         for place in 0..CLIENTS {
-            let pod = &mut self.world.clients[place];
-            if let (Some(role), true) = (&pod.role, pod.wanted) {
-                role.close();
-                pod.wanted = false;
-                self.after(LOOK, Later::Closing(place, Instant::now()));
+            let pod = &self.world.clients[place];
+            if pod.role.is_some() && pod.wanted {
+                self.close(place);
             }
         }
         let life = self.world.ground.life;

@@ -116,6 +116,7 @@ impl World {
             life,
             clocks,
             kernels: (0..NODES).map(kernel).collect(),
+            disks: Arc::default(),
             log,
         };
         let registry = RegistryRole::start(&ground, NODES, Disk::default());
@@ -254,6 +255,7 @@ impl World {
         let (node, namespace) = match who {
             Who::Endpoint(place) => {
                 let pod = &mut self.endpoints[place];
+                self.ground.forget(&pod.name);
                 (pod.node, pod.namespace.take())
             }
             Who::Client(place) => {

@@ -7,10 +7,16 @@ use sim::{
 };
 
 /// Seeds that found something once, and what.
-const FOUND: &[(u64, &str)] = &[];
+const FOUND: &[(u64, &str)] = &[
+    (
+        12,
+        "an endpoint gave an address again whose first owner still had its links",
+    ),
+    (15, "the same, on one node"),
+];
 
 /// How many others run.
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 2;
 
 fn told(seed: u64) -> Outcome {
     run(&Asked {

@@ -50,6 +50,9 @@ impl Checker {
             let some = counts.iter().filter(|(_, count)| *count > 0);
             left.extend(some.map(|(what, count)| format!("{}: {count} {what}", pod.name)));
         }
+        let records = world.ground.records();
+        let some = records.into_iter().filter(|(_, count)| *count > 0);
+        left.extend(some.map(|(name, count)| format!("{name}: {count} records")));
         if left.is_empty() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use nsm_model::ifname::IfName;
 use nsm_plan::{KeyDigest, Link, Netns, NetnsId, Resource, Role};
 
 use super::{Kernel, link};
@@ -20,12 +21,13 @@ pub struct Reached {
 /// What a namespace on a node reaches through the link that this name has there.
 #[must_use]
 pub fn reach(kernels: &[Kernel], node: usize, from: NetnsId, name: &str) -> Option<Reached> {
+    let name: IfName = name.parse().ok()?;
     let kernel = &kernels[node];
     let state = kernel.state();
     let entry = state.standing.values().find(|entry| {
         let ends = link(entry).map(Link::ends).unwrap_or_default();
         ends.iter()
-            .any(|end| end.netns == Netns::Id(from) && end.name.to_string() == name)
+            .any(|end| end.netns == Netns::Id(from) && end.name == name)
     })?;
     let key = entry.id.key;
     if state.down.contains(&key) {

@@ -8,13 +8,15 @@ use std::{
 use nsm_chain::Error;
 use nsm_model::mechanism;
 use nsm_rpc::monitor;
-use nsm_sdk::{Client, Namespace, Order, Parts, Session};
+use nsm_sdk::{Blind, Client, Liveness, Namespace, Order, Parts, Session};
 use tokio_util::sync::CancellationToken;
 
 use super::{Ground, manager_socket, target};
 use crate::{
     keys::{Keys, roles},
+    packets::Packets,
     process::Process,
+    world::netns,
 };
 
 /// The longest that one attempt takes, as by default.
@@ -39,6 +41,19 @@ pub struct ClientRole {
     closed: Arc<Mutex<Option<Result<(), Error>>>>,
 }
 
+/// Two clients of three can tell whether their packets flow; the third has nobody to ask.
+fn liveness(ground: &Ground, node: usize, namespace: &Namespace, name: &str) -> Arc<dyn Liveness> {
+    if name.bytes().map(usize::from).sum::<usize>() % 3 == 0 {
+        return Arc::new(Blind);
+    }
+    Arc::new(Packets {
+        kernels: ground.kernels.clone(),
+        net: ground.net.clone(),
+        node,
+        namespace: netns(namespace),
+    })
+}
+
 impl ClientRole {
     /// Starts the client with this name, which insists on a connection to a service.
     ///
@@ -53,7 +68,6 @@ impl ClientRole {
     ) -> Self {
         let stand = ground.stand(name, node);
         let parts = Parts {
-            journal: None,
             name: name.to_owned(),
             secret: stand.secret.clone(),
             tokens: stand.keys.clone(),
@@ -62,7 +76,8 @@ impl ClientRole {
             roles: roles(),
             namespace: namespace.clone(),
             table: Arc::new(stand.table.clone()),
-            liveness: Arc::new(nsm_sdk::Blind),
+            journal: None,
+            liveness: liveness(ground, node, namespace, name),
             tasks: stand.tasks.clone(),
         };
         let kernel = mechanism::Kernel {

@@ -7,7 +7,7 @@ use nsm_model::ipam::PointToPoint;
 use nsm_rpc::monitor;
 use nsm_sdk::{Endpoint, Kind, Namespace, Offer, Parts, Registration, elements::Prefixes};
 
-use super::{Ground, forwarder::record, manager_socket, target};
+use super::{CONNECTIONS, Ground, forwarder::record, manager_socket, target};
 use crate::{
     keys::{Keys, roles, spiffe},
     net::{ManagerEnd, Served},
@@ -25,8 +25,6 @@ pub struct EndpointRole {
     pub table: monitor::Connections,
     /// Its addresses.
     pub prefixes: Prefixes,
-    /// Its place in the registry; `None` after it was given back.
-    pub registration: Option<Registration>,
 }
 
 impl EndpointRole {
@@ -59,7 +57,6 @@ impl EndpointRole {
             mtu: 0,
         };
         let parts = Parts {
-            journal: None,
             name: name.to_owned(),
             secret: stand.secret.clone(),
             tokens: stand.keys.clone(),
@@ -68,6 +65,7 @@ impl EndpointRole {
             roles: roles(),
             namespace: namespace.clone(),
             table: Arc::new(stand.table.clone()),
+            journal: stand.journal(CONNECTIONS),
             liveness: Arc::new(nsm_sdk::Blind),
             tasks: stand.tasks.clone(),
         };
@@ -80,11 +78,9 @@ impl EndpointRole {
             endpoint: record(name, &url, service),
         };
         let registrar = Arc::new(ManagerEnd::new(stand.end.clone(), manager));
-        let (endpoint, registration) = stand.process.enter(|| {
-            let endpoint = Endpoint::new(&parts, kind, Vec::new());
-            let keep = Registration::keep(registrar, stand.keys.clone(), offer);
-            (endpoint, keep)
-        });
+        let endpoint = stand
+            .process
+            .enter(|| Endpoint::new(&parts, kind, Vec::new()));
         let served = Arc::new(Served {
             id: spiffe(name),
             connections: Some(endpoint.chain),
@@ -92,13 +88,21 @@ impl EndpointRole {
             services: None,
             endpoints: None,
         });
-        ground.net.listen(&url, &stand.process, &served);
+        let (net, process) = (ground.net.clone(), Arc::clone(&stand.process));
+        let (journals, keys) = (stand.journals.clone(), stand.keys.clone());
+        stand.process.spawn(async move {
+            if let Some(chain) = &served.connections {
+                nsm_chain::restore(chain, journals.records(CONNECTIONS)).await;
+            }
+            net.listen(&url, &process, &served);
+            let _registration = Registration::keep(registrar, keys, offer);
+            std::future::pending::<()>().await;
+        });
         Self {
             process: stand.process,
             keys: stand.keys,
             table: stand.table,
             prefixes,
-            registration: Some(registration),
         }
     }
 }

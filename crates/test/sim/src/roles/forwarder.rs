@@ -8,7 +8,7 @@ use nsm_rpc::monitor;
 use nsm_sdk::{Offer, Registration};
 use tokio::sync::mpsc;
 
-use super::{Ground, manager_socket, target};
+use super::{CONNECTIONS, Ground, manager_socket, target};
 use crate::{
     kernel::Handle,
     keys::{Keys, roles, spiffe},
@@ -32,7 +32,6 @@ pub struct ForwarderRole {
     pub table: monitor::Connections,
     /// The role.
     pub forwarder: Forwarder,
-    _registration: Registration,
 }
 
 /// An endpoint's record.
@@ -66,7 +65,6 @@ impl ForwarderRole {
         let manager = ManagerEnd::new(stand.end.clone(), target(&manager_socket(node)));
         let handle = Handle::new(kernel, Arc::clone(&stand.process), ground.chance.clone());
         let parts = Parts {
-            journal: None,
             secret: stand.secret.clone(),
             tokens: stand.keys.clone(),
             transport: Arc::new(stand.end.clone()),
@@ -74,17 +72,13 @@ impl ForwarderRole {
             kernel: Arc::new(handle),
             roles: roles(),
             table: Arc::new(stand.table.clone()),
+            journal: stand.journal(CONNECTIONS),
             tasks: stand.tasks.clone(),
         };
-        let (forwarder, registration) = stand.process.enter(|| {
+        let forwarder = stand.process.enter(|| {
             let forwarder = Forwarder::new(&config, &parts);
             forwarder.attend(&config, &parts, gone, METER_EVERY);
-            let offer = Offer {
-                services: Vec::new(),
-                endpoint: record(&name, &url, "forwarder"),
-            };
-            let keep = Registration::keep(Arc::new(manager), stand.keys.clone(), offer);
-            (forwarder, keep)
+            forwarder
         });
         let served = Arc::new(Served {
             id: spiffe(&name),
@@ -93,13 +87,28 @@ impl ForwarderRole {
             services: None,
             endpoints: None,
         });
-        ground.net.listen(&url, &stand.process, &served);
+        let (net, process) = (ground.net.clone(), Arc::clone(&stand.process));
+        let (journals, keys) = (stand.journals.clone(), stand.keys.clone());
+        let role = forwarder.clone();
+        stand.process.spawn(async move {
+            let records = journals.records(CONNECTIONS);
+            let restored = nsm_chain::restore(&role.chain, records).await;
+            if restored.unreadable == 0 {
+                role.sweep(&parts);
+            }
+            net.listen(&url, &process, &served);
+            let offer = Offer {
+                services: Vec::new(),
+                endpoint: record(&name, &url, "forwarder"),
+            };
+            let _registration = Registration::keep(Arc::new(manager), keys, offer);
+            std::future::pending::<()>().await;
+        });
         Self {
             process: stand.process,
             keys: stand.keys,
             table: stand.table,
             forwarder,
-            _registration: registration,
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use nsm_manager::{
-    Config, Finder, Known, Locals, Seams, View, connections, elements::Forwarders, endpoints,
-    services,
+    Config, Finder, Journals, Known, Locals, Seams, View, connections, elements::Forwarders,
+    endpoints, services,
 };
 use nsm_registry::mirror::Mirror;
 use nsm_rpc::monitor;
 
-use super::{Ground, REGISTRY, manager_socket, manager_url, target};
+use super::{CONNECTIONS, ENDPOINTS, Ground, REGISTRY, manager_socket, manager_url, target};
 use crate::{
     keys::{Keys, roles, spiffe},
     net::{Served, ToRegistry},
@@ -49,13 +49,16 @@ impl ManagerRole {
                 info: [("nodeName".to_owned(), format!("node-{}", node + 1))].into(),
             };
             let seams = Seams {
-                journals: Default::default(),
                 drained: Default::default(),
                 secret: stand.secret.clone(),
                 tokens: stand.keys.clone(),
                 transport: Arc::new(stand.end.clone()),
                 directory: Arc::new(view.clone()),
                 table: Arc::new(stand.table.clone()),
+                journals: Journals {
+                    connections: stand.journal(CONNECTIONS),
+                    endpoints: stand.journal(ENDPOINTS),
+                },
                 tasks: stand.tasks.clone(),
                 known: Known::default(),
             };
@@ -72,10 +75,18 @@ impl ManagerRole {
                 endpoints: Some((registered, finder)),
             })
         });
-        ground.net.listen(&url, &stand.process, &served);
-        ground
-            .net
-            .listen(&manager_socket(node), &stand.process, &served);
+        let (net, process) = (ground.net.clone(), Arc::clone(&stand.process));
+        let journals = stand.journals.clone();
+        stand.process.spawn(async move {
+            if let Some((chain, _)) = &served.endpoints {
+                nsm_chain::restore(chain, journals.records(ENDPOINTS)).await;
+            }
+            if let Some(chain) = &served.connections {
+                nsm_chain::restore(chain, journals.records(CONNECTIONS)).await;
+            }
+            net.listen(&url, &process, &served);
+            net.listen(&manager_socket(node), &process, &served);
+        });
         Self {
             process: stand.process,
             keys: stand.keys,

@@ -204,7 +204,7 @@ impl Story {
                 | Later::ClockRight(_) => {
                     let _repairs_break_nothing = self.act(what, at);
                 }
-                Later::Look | Later::Closing(..) | Later::Buried(_) => {
+                Later::Look | Later::Closing(..) | Later::Buried(..) => {
                     self.later.insert((at, number), what);
                 }
             }
