@@ -14,8 +14,9 @@ const MEDIAN: f64 = 100.0;
 const TAIL: f64 = 300.0;
 /// No return in this time is a failure.
 const RETURN: Duration = Duration::from_secs(20);
-/// Packets flow so long again before the next fault.
-const CALM: Duration = Duration::from_millis(700);
+/// Packets flow so long again before the next fault: an endpoint that is back under its name takes
+/// nobody new for 3 s, so that clients of before come first.
+const CALM: Duration = Duration::from_millis(3500);
 
 pub(crate) fn near(options: &Options) -> anyhow::Result<Vec<Figure>> {
     row(options, "one node", 0)

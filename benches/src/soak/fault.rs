@@ -14,6 +14,9 @@ use crate::town::INTERFACE;
 const AWAY_MAX: usize = 12;
 /// The signal of a crash.
 const KILL: i32 = 9;
+/// An endpoint that is back under its name takes nobody new for 3 s, so that clients of before come
+/// first: until then it is none that others could go to.
+const HELD: Duration = Duration::from_millis(3200);
 /// How long an endpoint may take to end by itself.
 const GRACE: Duration = Duration::from_secs(8);
 
@@ -162,6 +165,7 @@ fn endpoint(city: &mut City, dice: &mut Dice, in_order: bool) -> anyhow::Result<
     city.endpoints[site].pod.kill();
     pause(dice, 4);
     city.endpoints[site] = city.build(site)?;
+    std::thread::sleep(HELD);
     Ok(city.site(site).to_owned())
 }
 
