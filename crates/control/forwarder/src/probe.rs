@@ -179,9 +179,9 @@ impl Sessions {
 
     fn lost(&self, peer: IpAddr) {
         for id in self.lives.through(peer) {
-            if let Some(mut connection) = self.table.get(&id)
-                && connection.state != State::DOWN
-            {
+            // Also where it was told: a hop that was told in the instant in which a request of the
+            // connection ended there may have missed it.
+            if let Some(mut connection) = self.table.get(&id) {
                 connection.state = State::DOWN.into();
                 self.table.update(connection);
             }

@@ -196,11 +196,11 @@ impl Healer {
                 }
             }
             match self.attempt(id, &turn, known.ask()).await {
-                Ok(()) => {
+                Ok(endpoint) => {
                     reselect |= known.ask() == Ask::Another;
                     let Some(next) = self.ended(id).await else {
                         let took_ms = began.elapsed().as_millis();
-                        tracing::info!(id, took_ms, reselect, "healed");
+                        tracing::info!(id, endpoint, took_ms, reselect, "healed");
                         return;
                     };
                     known = next;
@@ -260,7 +260,8 @@ impl Healer {
         Some(known.unwrap_or_default())
     }
 
-    async fn attempt(&self, id: &str, turn: &Turn, ask: Ask) -> Result<(), Error> {
+    /// Asks once; which endpoint serves then, unless the connection has ended.
+    async fn attempt(&self, id: &str, turn: &Turn, ask: Ask) -> Result<Option<String>, Error> {
         let another = ask == Ask::Another;
         let deadline = Instant::now() + self.patience;
         let shown = self.table.get(id).map(|known| known.context);
@@ -270,7 +271,7 @@ impl Healer {
             prepare(request, another);
         };
         let Some(mut healed) = turn.factory.again(deadline, change).await? else {
-            return Ok(());
+            return Ok(None);
         };
         let before = &turn.connection.network_service_endpoint_name;
         if another || healed.network_service_endpoint_name != *before {
@@ -283,7 +284,7 @@ impl Healer {
             known.state = State::REFRESH_REQUESTED.into();
             self.table.update(known);
         }
-        Ok(())
+        Ok(Some(healed.network_service_endpoint_name))
     }
 }
 
