@@ -66,7 +66,7 @@ pub(crate) struct Common {
     #[arg(long, env = "NSM_MAX_TOKEN_LIFETIME", default_value = "10m", value_parser = humantime::parse_duration)]
     #[serde(with = "seconds")]
     pub(crate) max_token_lifetime: Duration,
-    /// Where the journal and the secret that ids are derived with are kept; without it a restart begins with nothing
+    /// Where journal and the secret of ids are kept; without it a restart begins with nothing
     #[arg(long, env = "NSM_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Allow only the system calls that a role needs; `off` is for debugging
