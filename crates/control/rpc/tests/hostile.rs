@@ -12,7 +12,7 @@ use std::{
         unix::net::UnixStream as StdStream,
     },
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,13 +27,21 @@ use support::{Caller, does, echo, request, serve, soon, source, unix};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
-    sync::Mutex,
     time::Instant,
 };
 use tokio_rustls::TlsConnector;
 
-/// Open files are counted for the whole process: one test at a time.
-static ALONE: Mutex<()> = Mutex::const_new(());
+/// Open files are counted for the whole process, runtimes' own among them: one test at a time has
+/// a runtime.
+fn alone(test: impl Future<Output = ()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test);
+}
 
 /// How many descriptors a hostile peer sends.
 const MANY: usize = 10_000;
@@ -66,9 +74,12 @@ fn file() -> OwnedFd {
     tempfile::tempfile().unwrap().into()
 }
 
-#[tokio::test]
-async fn ten_thousand_descriptors_that_nobody_claims() {
-    let _alone = ALONE.lock().await;
+#[test]
+fn ten_thousand_descriptors_that_nobody_claims() {
+    alone(unclaimed());
+}
+
+async fn unclaimed() {
     let folder = tempfile::tempdir().unwrap();
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
@@ -105,9 +116,12 @@ async fn ten_thousand_descriptors_that_nobody_claims() {
 }
 
 /// The name of one file and the descriptor of another: whoever waits is told, and gets neither.
-#[tokio::test]
-async fn a_descriptor_that_is_not_what_the_name_says() {
-    let _alone = ALONE.lock().await;
+#[test]
+fn a_descriptor_that_is_not_what_the_name_says() {
+    alone(of_another_kind());
+}
+
+async fn of_another_kind() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::new().connections(does(|call, request| {
         let descriptors = Peer::of(call).map(|peer| peer.descriptors.clone());
@@ -199,9 +213,12 @@ async fn goes(url: &EndpointUrl, until: Until) {
     }
 }
 
-#[tokio::test]
-async fn truncated_streams_leave_nothing() {
-    let _alone = ALONE.lock().await;
+#[test]
+fn truncated_streams_leave_nothing() {
+    alone(truncated());
+}
+
+async fn truncated() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::new().connections(echo());
     let running = serve("server", &[unix(folder.path())], server).await;
