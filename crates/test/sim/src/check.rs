@@ -126,7 +126,7 @@ impl Checker {
     /// The first rule that is broken.
     pub fn look(&mut self, world: &World) -> Result<(), Violation> {
         self.looks += 1;
-        if self.looks % IDS_EVERY == 0 {
+        if self.looks.is_multiple_of(IDS_EVERY) {
             self.ids(world)?;
         }
         let changes: u64 = world.ground.kernels.iter().map(Kernel::changes).sum();
