@@ -19,6 +19,7 @@ pub mod follow;
 pub mod journal;
 mod kind;
 pub mod kit;
+mod owed;
 pub mod seam;
 mod store;
 mod suspension;

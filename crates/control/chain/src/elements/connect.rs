@@ -8,7 +8,7 @@
 //! When the connection moved to another hop, the one before is closed behind it, as soon as the
 //! request is done: until then packets go that way, and what is told of it is still believed.
 //! *Where it stands*: last.
-//! *On Close*: closes at the hop that the connection went to.
+//! *On Close*: closes at the hop that the connection went to; one that is away is told later.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -29,6 +29,7 @@ use crate::{
     Tasks, Transport,
     begin::Factory,
     downstream::{Beyond, Downstream, Resolve},
+    owed::Owed,
 };
 
 /// How long closing at a hop that the connection left may take: nobody waits for it.
@@ -42,6 +43,7 @@ pub struct Connect {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
     answers: Option<Answers>,
+    owed: Owed,
 }
 
 impl std::fmt::Debug for Connect {
@@ -58,6 +60,7 @@ impl Connect {
             transport,
             tasks,
             answers: None,
+            owed: Owed::default(),
         }
     }
 
@@ -175,6 +178,7 @@ impl Element<Connections> for Connect {
         request: NetworkServiceRequest,
         _next: Next<Connections>,
     ) -> Result<Connection, Error> {
+        self.owed.forgive(&request.connection.id);
         let target: Target = call.scratch.get().ok_or_else(|| {
             Error::new(
                 Code::Internal,
@@ -212,6 +216,7 @@ impl Element<Connections> for Connect {
         connection: Connection,
         _next: Next<Connections>,
     ) -> Result<(), Error> {
+        let id = connection.id.clone();
         // A hop that was restarted knows where to go from the elements before, if at all.
         call.store.take_kept::<Beyond>();
         let left = match call.store.take::<Downstream>() {
@@ -226,8 +231,16 @@ impl Element<Connections> for Connect {
             }),
         };
         let Some(left) = left else { return Ok(()) };
-        let hop = self.reach(&left, call.deadline).await?;
-        hop.close(left.connection, call.deadline).await
+        let closed = async {
+            let hop = self.reach(&left, call.deadline).await?;
+            hop.close(left.connection.clone(), call.deadline).await
+        };
+        let closed = closed.await;
+        if let Err(error) = &closed {
+            let transport = Arc::clone(&self.transport);
+            self.owed.owe(&id, left, error, transport, &self.tasks);
+        }
+        closed
     }
 
     async fn restore(
