@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ENDPOINT_PATIENCE: Duration = Duration::from_millis(200);
 /// The first and the longest wait between two attempts to reach a hop that went away.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How long a hop that refuses to be watched is left alone.
+const REFUSED: Duration = Duration::from_secs(10);
 /// How long one attempt may take.
 const DIAL: Duration = Duration::from_secs(2);
 
@@ -248,7 +250,9 @@ impl Inner {
             }
             Err(error) => {
                 tracing::debug!(hop = %stream.next, %error, "cannot watch the next hop");
-                hop.lost().await;
+                // It is there and refuses: for now, as far as anybody knows.
+                let wait = error.retry_after.unwrap_or(REFUSED);
+                let _lost = tokio::time::timeout(wait, hop.lost()).await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A close at a hop that is away: told when it is back, and not when the connection is wanted again.
+//! A close at a hop that is away: told when it is back, unless the connection is wanted again.
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::time::Duration;

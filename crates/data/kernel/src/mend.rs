@@ -43,18 +43,21 @@ impl Session<'_, '_> {
     }
 
     fn open_again(&mut self, place: &NetnsRef) -> Result<Option<NetnsFd>, ApplyError> {
+        let mut unsure = None;
         if let Some(handle) = &place.handle {
             match handle.open(place.id) {
                 Ok(fd) => return Ok(Some(fd)),
                 Err(NetnsError::Gone(_)) => return Ok(None),
                 Err(error) => {
-                    tracing::debug!(%error, "namespace cannot be opened by its handle");
+                    tracing::warn!(%error, "namespace cannot be opened by its handle");
+                    unsure = Some(error);
                 }
             }
         }
         // An inode's number is given again after a namespace's death; one's own number goes too.
         let Some(fd) = NetnsFd::of_a_process(place.id) else {
-            return Ok(None);
+            // That it could not be opened does not say that it is gone.
+            return unsure.map_or(Ok(None), |error| Err(error.into()));
         };
         let numbers = nsid::ensure(&mut self.node, &[&fd])?;
         Ok((numbers == [place.nsid]).then_some(fd))

@@ -55,8 +55,9 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Found> {
         Ok((database, records)) => Ok(Found {
             database: Some(database),
             records,
-            // A role that had no journal yet may have had connections.
-            complete: !new,
+            // A role that had no journal yet may have had connections; what a damaged one told is
+            // missing until somebody has looked at it and taken it away.
+            complete: !new && !aside(path).exists(),
         }),
         Err(Refused::Newer(found)) => bail!(
             "{}: has format {found}, this version knows {KNOWN_FORMAT}: run the version that wrote it, or move it away \
@@ -89,16 +90,22 @@ fn nothing(database: Option<Database>) -> Found {
     }
 }
 
+/// Where a damaged file is put.
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("journal.damaged")
+}
+
 /// Moves a damaged file aside and begins another one.
 fn anew(path: &Path, cause: &str) -> Found {
-    let aside: PathBuf = path.with_extension("journal.damaged");
+    let aside = aside(path);
     let moved = fs::rename(path, &aside);
     tracing::error!(
         path = ?path,
         cause,
         aside = ?aside,
         moved = moved.is_ok(),
-        "the journal is damaged and was moved aside: packets flow, connections are asked for again, and nothing is swept"
+        "the journal is damaged and was moved aside: packets flow, connections are asked for again, and links that nobody \
+         owns are left alone for as long as that file is there"
     );
     nothing(open(path).ok().map(|(database, _)| database))
 }
@@ -137,7 +144,15 @@ fn try_open(path: &Path) -> Result<Opened, Refused> {
         Ok(_) => {}
         Err(error) => return Err(refused(error)),
     }
-    let damaged = |error: redb::Error| Refused::Damaged(error.to_string());
+    let damaged = |error: redb::Error| {
+        // A full or read-only disk says nothing of what is on it.
+        if let redb::Error::Io(cause) = &error
+            && cause.kind() != std::io::ErrorKind::InvalidData
+        {
+            return Refused::Io(cause.to_string());
+        }
+        Refused::Damaged(error.to_string())
+    };
     let boot = prepare(&database).map_err(damaged)?;
     let boot = boot.map_err(Refused::Newer)?;
     let records = read(&database, boot).map_err(damaged)?;

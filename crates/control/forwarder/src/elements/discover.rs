@@ -218,8 +218,9 @@ impl Element<Connections> for Discover {
         if unfit || connection.state == State::RESELECT_REQUESTED {
             reselect(call, connection);
         }
-        self.selects(call, connection);
         let candidates = self.candidates(call, connection).await?;
+        // A name that nobody registered is followed for nobody.
+        self.selects(call, connection);
         call.scratch.put(candidates);
         next.request(call, request).await
     }

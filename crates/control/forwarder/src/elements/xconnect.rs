@@ -243,8 +243,8 @@ impl Xconnect {
                 call.scratch.put(Fallen);
             }
             Err(error) => {
-                tracing::error!(id, %error, "could not be taken over from the kernel; it is made anew when it is asked for");
-                call.store.put(Broken);
+                // Nothing is known of it: its packets may flow. Events and looks tell more.
+                tracing::error!(id, %error, "could not be looked at in the kernel; it is left as it is");
             }
         }
         Ok(())

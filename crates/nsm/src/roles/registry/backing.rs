@@ -30,7 +30,7 @@ pub(super) struct Backing {
     #[arg(long, env = "NSM_ETCD_KEY", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
     /// The user of etcd's own authentication
-    #[arg(long, env = "NSM_ETCD_USER", requires = "etcd_password_file")]
+    #[arg(long, env = "NSM_ETCD_USER", requires_all = ["etcd_password_file", "etcd_ca"])]
     etcd_user: Option<String>,
     /// File of the user's password
     #[arg(long, env = "NSM_ETCD_PASSWORD_FILE", requires = "etcd_user")]
