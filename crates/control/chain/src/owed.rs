@@ -13,8 +13,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Backoff, Code, Error, Tasks, Transport, downstream::Downstream};
 
-/// Waits between attempts.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// Waits between attempts: a hop that died is not back sooner, and what it kept is in nobody's way.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(60));
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// As long as a lease is suspended at the most: beyond it the hop has closed by itself.
