@@ -28,9 +28,9 @@ use decision::{Ask, Known};
 
 /// Waits between attempts while packets are lost, and between heals that follow one another.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
-/// Waits between attempts while packets flow: a hop that is away for hours is not asked every
-/// second by everybody, and one that restarts is found again soon.
-const CALM: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// Waits between attempts while packets flow: one that restarts is found again soon. No longer than
+/// this, since asking is what renews the lease at the hops that are there, and leases may be short.
+const CALM: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// What is said cuts no such wait shorter than this: a hop that comes and goes is no hot loop.
 const CALM_AT_LEAST: Duration = Duration::from_millis(200);
 /// A connection that needed no heal for as long, and for some times its last wait, is healed at

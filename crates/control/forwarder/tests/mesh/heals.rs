@@ -56,7 +56,8 @@ async fn an_endpoint_whose_process_alone_is_away_keeps_its_clients() {
         sleep(Duration::from_secs(60)).await;
         let asked = world.wire.take_log();
         let requests = asked.iter().filter(|line| line.starts_with("request"));
-        assert!(requests.count() < 100, "nobody asks in a hot loop");
+        // Three hops, at most one attempt a second.
+        assert!(requests.count() < 200, "nobody asks in a hot loop");
         world.wire.mend(url);
         sleep(Duration::from_secs(11)).await;
         assert_eq!(serving(&node), before, "{flow:?}");
