@@ -5,18 +5,19 @@ use std::time::SystemTime;
 use nsm_model::spiffe::SpiffeId;
 use nsm_policy::{custom::Custom, standard::Signatures};
 
-use crate::{Error, Token};
+use crate::{Call, Error, Token};
 
 /// Makes and checks tokens as this process, and tells what they are measured by.
 pub trait Tokens: Signatures + Send + Sync {
     /// Who this process is.
     fn own_id(&self) -> SpiffeId;
 
-    /// A token of ours for that peer.
+    /// A token of ours for that peer, who made this call: where it came over a connection, signed
+    /// by the key that was shown there, since the peer checks it with that one.
     ///
     /// # Errors
     /// No identity to sign with, or an expired one.
-    fn issue(&self, audience: &SpiffeId) -> Result<Token, Error>;
+    fn issue(&self, call: &Call, audience: &SpiffeId) -> Result<Token, Error>;
 
     /// What an operator requires besides; none where there is nothing.
     fn policies(&self) -> Option<&Custom> {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use nsm_chain::Tasks;
-use nsm_identity::tls::{self, VerifyError};
+use nsm_identity::{
+    Identity, IdentitySource,
+    tls::{self, Expect, VerifyError},
+};
 use nsm_policy::denial::{Denial, Kind};
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf},
@@ -42,9 +45,27 @@ pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// After a failed accept (no descriptors left) the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// An SVID, and the TLS that shows it.
+#[derive(Clone)]
+struct Shown {
+    identity: Arc<Identity>,
+    tls: TlsAcceptor,
+}
+
+impl Shown {
+    fn new(identity: Arc<Identity>) -> Result<Self, rustls::Error> {
+        let fixed = IdentitySource::fixed(Arc::clone(&identity));
+        let config = tls::server_config(&fixed, Expect::Any)?;
+        let tls = TlsAcceptor::from(Arc::new(config));
+        Ok(Self { identity, tls })
+    }
+}
+
 /// Accepts on one listening socket.
 pub(crate) struct Acceptor {
-    tls: TlsAcceptor,
+    source: IdentitySource,
+    /// What was shown last, with its TLS.
+    last: Shown,
     ready: mpsc::Sender<io::Result<Accepted>>,
     tasks: Tasks,
     /// Ends every connection.
@@ -55,23 +76,24 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     pub(crate) fn new(
-        tls: TlsAcceptor,
+        source: IdentitySource,
         ready: mpsc::Sender<io::Result<Accepted>>,
         tasks: Tasks,
         cut: CancellationToken,
-    ) -> Self {
-        Self {
-            tls,
+    ) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            last: Shown::new(source.current())?,
+            source,
             ready,
             refusals: Refusals::new(tasks.clone()),
             tasks,
             cut,
             handshakes: Arc::default(),
-        }
+        })
     }
 
     /// Accepts until its owner ends; the socket and its file go then.
-    pub(crate) async fn run(self, bound: Bound) {
+    pub(crate) async fn run(mut self, bound: Bound) {
         loop {
             match accept(&bound).await {
                 Ok((socket, address, origin)) => self.shake(socket, address, origin),
@@ -83,14 +105,31 @@ impl Acceptor {
         }
     }
 
-    fn shake(&self, socket: Socket, address: String, origin: Origin) {
+    /// The identity of the moment. Who is shown which one has to be known: answers are signed with
+    /// its key.
+    fn shown(&mut self) -> Result<Shown, rustls::Error> {
+        let identity = self.source.current();
+        if !Arc::ptr_eq(&self.last.identity, &identity) {
+            self.last = Shown::new(identity)?;
+        }
+        Ok(self.last.clone())
+    }
+
+    fn shake(&mut self, socket: Socket, address: String, origin: Origin) {
+        let shown = match self.shown() {
+            Ok(shown) => shown,
+            Err(error) => {
+                tracing::error!(%address, %error, "no connection can be accepted with this SVID");
+                return;
+            }
+        };
         let place = self.handshakes.begin(origin);
-        let (tls, ready) = (self.tls.clone(), self.ready.clone());
+        let ready = self.ready.clone();
         let (cut, refusals) = (self.cut.clone(), self.refusals.clone());
         self.tasks.spawn(async move {
             let shaken = tokio::select! {
                 () = place.given_up.cancelled() => Err(io::Error::other("too many handshakes wait; the oldest is given up")),
-                shaken = handshake(&tls, socket, &address, cut) => shaken,
+                shaken = handshake(&shown, socket, &address, cut) => shaken,
             };
             drop(place);
             match shaken {
@@ -135,17 +174,23 @@ async fn accept(bound: &Bound) -> io::Result<(Socket, String, Origin)> {
 }
 
 async fn handshake(
-    tls: &TlsAcceptor,
+    shown: &Shown,
     socket: Socket,
     address: &str,
     cut: CancellationToken,
 ) -> io::Result<Accepted> {
     let local = socket.is_local();
     let descriptors = socket.descriptors(address);
-    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await??;
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, shown.tls.accept(socket)).await??;
     let svid = tls::peer(stream.get_ref().1)
         .ok_or_else(|| io::Error::other("the peer presented no SVID"))?;
-    let peer = Peer::new(&svid, descriptors, local, address.to_owned());
+    let peer = Peer::new(
+        &svid,
+        descriptors,
+        local,
+        address.to_owned(),
+        Arc::clone(&shown.identity),
+    );
     Ok(Accepted {
         stream: BufWriter::with_capacity(WRITE_BUFFER, stream),
         peer,

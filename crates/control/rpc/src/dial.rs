@@ -185,14 +185,15 @@ impl Address {
                 format!("{address} presented no SVID"),
             )
         })?;
-        let peer = Peer::new(&svid, descriptors, local, address.clone());
+        let shown = Arc::clone(own);
+        let peer = Peer::new(&svid, descriptors, local, address.clone(), shown);
         // With TLS 1.3 the other side judges our certificate after our handshake is done; its
         // first bytes say that it accepts. A small buffer is bypassed by all later reads.
         let mut stream = BufReader::with_capacity(64, stream);
         if stream.fill_buf().await.map_err(|e| refused(&e))?.is_empty() {
             return Err(refused(&io::ErrorKind::UnexpectedEof.into()));
         }
-        PeerHandle::start(peer, Arc::clone(own), stream, tasks).await
+        PeerHandle::start(peer, stream, tasks).await
     }
 }
 

@@ -11,7 +11,7 @@ use nsm_api::{
     connection::{Connection, ConnectionEvent, MonitorScopeSelector},
     networkservice::NetworkServiceRequest,
 };
-use nsm_chain::{Code, Error, Expected, Target, Token, elements::Interest};
+use nsm_chain::{Call, Code, Error, Expected, Target, Token, elements::Interest};
 use nsm_identity::token::{Claims, TokenError};
 use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
 use nsm_policy::{custom::Custom, denial::Kind, standard::Signatures};
@@ -22,6 +22,7 @@ use crate::{
     fdtable::Descriptors,
     link::PeerHandle,
     monitor::Connections,
+    peer::Peer,
     pool::{DIAL_TIMEOUT, Pool},
     registered,
     tokens::TokenSource,
@@ -200,10 +201,12 @@ impl nsm_chain::Tokens for TokenSource {
         self.source().current().id().clone()
     }
 
-    fn issue(&self, audience: &SpiffeId) -> Result<Token, Error> {
-        // The caller's certificate is not known here; its own token in the path says when it ends.
+    fn issue(&self, call: &Call, audience: &SpiffeId) -> Result<Token, Error> {
         let now = SystemTime::now();
-        self.token(audience, self.source().current().not_after(), now)
+        let shown = Peer::of(call).and_then(|peer| peer.signer(now));
+        let signer = shown.unwrap_or_else(|| self.source().current());
+        // The caller's own token in the path says when its certificate ends.
+        self.token_of(&signer, audience, signer.not_after(), now)
     }
 
     fn policies(&self) -> Option<&Custom> {

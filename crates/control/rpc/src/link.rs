@@ -42,7 +42,6 @@ pub struct PeerHandle(Arc<Link>);
 
 struct Link {
     peer: Arc<Peer>,
-    shown: Arc<Identity>,
     renew: SystemTime,
     sender: SendRequest<Body>,
     gone: CancellationToken,
@@ -61,11 +60,9 @@ impl std::fmt::Debug for PeerHandle {
 }
 
 impl PeerHandle {
-    /// Starts HTTP/2 on a stream whose handshake, with the SVID `shown`, is done; `tasks` owns the
-    /// connection.
+    /// Starts HTTP/2 on a stream whose handshake is done; `tasks` owns the connection.
     pub(crate) async fn start(
         peer: Arc<Peer>,
-        shown: Arc<Identity>,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
@@ -91,7 +88,6 @@ impl PeerHandle {
         let left = peer.not_after.duration_since(now).unwrap_or_default();
         Ok(Self(Arc::new(Link {
             peer,
-            shown,
             renew: now + left / 2,
             sender,
             gone,
@@ -108,7 +104,7 @@ impl PeerHandle {
     /// The SVID that the peer was shown; it checks our tokens with it.
     #[must_use]
     pub fn shown(&self) -> &Arc<Identity> {
-        &self.0.shown
+        &self.0.peer.shown
     }
 
     /// The descriptors that cross this connection.

@@ -1,16 +1,14 @@
 //! Listening sockets: unix and TCP, mutual TLS on both, one gRPC server behind them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use nsm_chain::Tasks;
 use nsm_identity::{
     IdentitySource,
     sockfile::{Access, SocketFile},
-    tls::{self, Expect},
 };
 use nsm_model::url::EndpointUrl;
 use tokio::net::{TcpListener, UnixListener};
-use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
@@ -158,7 +156,6 @@ impl Listener {
         source: &IdentitySource,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ListenError> {
-        let config = Arc::new(tls::server_config(source, Expect::Any)?);
         let (tasks, cut, stopping) = (
             Tasks::new(),
             CancellationToken::new(),
@@ -167,8 +164,8 @@ impl Listener {
         let _guards = (tasks.guard(), cut.clone().drop_guard());
         let (ready, incoming) = tokio::sync::mpsc::channel(READY_QUEUE);
         for socket in self.sockets {
-            let tls = TlsAcceptor::from(Arc::clone(&config));
-            let acceptor = Acceptor::new(tls, ready.clone(), tasks.clone(), cut.clone());
+            let acceptor =
+                Acceptor::new(source.clone(), ready.clone(), tasks.clone(), cut.clone())?;
             tasks.spawn(acceptor.run(socket));
         }
         drop(ready);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nsm_chain::{Call, Caller};
-use nsm_identity::tls::PeerSvid;
+use nsm_identity::{Identity, tls::PeerSvid};
 use nsm_model::spiffe::SpiffeId;
 
 use crate::fdtable::Descriptors;
@@ -30,6 +30,10 @@ pub struct Peer {
     pub local: bool,
     /// Its address, for messages: a socket address, or the path of the unix socket.
     pub address: String,
+    /// Our own SVID, as it was shown to the peer: it checks our tokens with it.
+    pub shown: Arc<Identity>,
+    /// Half of what that one had left: a client connects again by then, and sees a newer one.
+    signs_until: SystemTime,
     /// Somebody was told that its clock is off.
     skew_told: AtomicBool,
 }
@@ -40,7 +44,10 @@ impl Peer {
         descriptors: Descriptors,
         local: bool,
         address: String,
+        shown: Arc<Identity>,
     ) -> Arc<Self> {
+        let now = SystemTime::now();
+        let left = shown.not_after().duration_since(now).unwrap_or_default();
         Arc::new(Self {
             id: svid.id.clone(),
             certificate: svid.leaf.as_ref().into(),
@@ -48,8 +55,15 @@ impl Peer {
             descriptors,
             local,
             address,
+            shown,
+            signs_until: now + left / 2,
             skew_told: AtomicBool::new(false),
         })
+    }
+
+    /// Whose key signs answers on this connection, unless that is to be the newest one.
+    pub(crate) fn signer(&self, now: SystemTime) -> Option<Arc<Identity>> {
+        (now < self.signs_until).then(|| Arc::clone(&self.shown))
     }
 
     /// Whether nobody was told yet that its clock is off; from now on somebody was.

@@ -10,9 +10,9 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::join_all};
-use nsm_chain::{Code, Error};
+use nsm_chain::{Code, Error, Tokens as _};
 use nsm_identity::{IdentitySource, token};
-use nsm_rpc::{Peer, Server, client};
+use nsm_rpc::{Peer, PeerHandle, Server, TokenSource, client};
 use support::{Caller, authority, does, id, identity, request, serve, serve_as, soon, unix};
 
 #[tokio::test]
@@ -107,4 +107,59 @@ async fn a_connection_speaks_with_the_svid_that_it_showed() {
     let left = second.peer().not_after.duration_since(SystemTime::now());
     tokio::time::sleep(left.unwrap() / 2 + Duration::from_millis(50)).await;
     assert!(!dial().await.unwrap().same(&second), "half of it is over");
+}
+
+#[tokio::test]
+async fn answers_are_signed_by_the_key_that_the_connection_was_shown() {
+    let (publisher, source) = IdentitySource::channel(identity("server"));
+    let tokens = TokenSource::new(source.clone());
+    // As `updatetoken` does.
+    let chain = does(move |call, request| {
+        let caller = call.caller.as_ref().unwrap().id.clone();
+        let token = tokens.issue(call, &caller);
+        async move {
+            let mut connection = request.connection.into_option().unwrap();
+            connection.id = token?.jwt;
+            Ok(connection)
+        }
+        .boxed()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let addresses = [unix(folder.path())];
+    let running = serve_as(source, &addresses, Server::new().connections(chain)).await;
+    let caller = Caller::new("client");
+    let connect = || caller.pool.connect(&running.addresses[0], None, soon());
+    let first = connect().await.unwrap();
+    let proves = async |peer: &PeerHandle, when: &str| {
+        let answer = client::request(peer, &caller.tokens, request("1"), soon()).await;
+        let certificate = &peer.peer().certificate;
+        let verified = caller.tokens.verify(&answer.unwrap().id, certificate);
+        assert!(verified.is_ok(), "{when}: {verified:?}");
+    };
+    proves(&first, "before").await;
+    for _ in 0..2 {
+        publisher.publish(identity("server"));
+        proves(&first, "after a rotation").await;
+    }
+    // One that is nearly over signs nothing more.
+    let brief = authority().issue(&id("server"), Duration::from_secs(4));
+    publisher.publish(brief.unwrap());
+    let other = Caller::new("client");
+    let second = other
+        .pool
+        .connect(&running.addresses[0], None, soon())
+        .await;
+    let second = second.unwrap();
+    publisher.publish(identity("server"));
+    proves(&second, "in the first half").await;
+    let left = second.peer().not_after.duration_since(SystemTime::now());
+    tokio::time::sleep(left.unwrap() / 2 + Duration::from_millis(50)).await;
+    let answer = client::request(&second, &other.tokens, request("1"), soon()).await;
+    let verified = other
+        .tokens
+        .verify(&answer.unwrap().id, &second.peer().certificate);
+    assert!(
+        verified.is_err(),
+        "it sees a newer one when it connects again"
+    );
 }

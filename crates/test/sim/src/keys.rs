@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use nsm_chain::{Code, Error, Token, Tokens};
+use nsm_chain::{Call, Code, Error, Token, Tokens};
 use nsm_identity::token::{Claims, TokenError, decode_unverified};
 use nsm_model::spiffe::SpiffeId;
 use nsm_policy::{roles::RoleSource, standard::Signatures};
@@ -100,7 +100,7 @@ impl Tokens for Keys {
     }
 
     /// As the real source: a token is used again while it has half its life left.
-    fn issue(&self, audience: &SpiffeId) -> Result<Token, Error> {
+    fn issue(&self, _: &Call, audience: &SpiffeId) -> Result<Token, Error> {
         let now = self.now();
         let ends = *self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         if ends.is_some_and(|ends| ends <= now) {

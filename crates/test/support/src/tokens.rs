@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use nsm_chain::{Caller, Code, Descriptors, Error, Token, Tokens};
+use nsm_chain::{Call, Caller, Code, Descriptors, Error, Token, Tokens};
 use nsm_identity::token::{Claims, TokenError, decode_unverified};
 use nsm_model::spiffe::SpiffeId;
 use nsm_policy::{roles::RoleSource, standard::Signatures};
@@ -105,7 +105,7 @@ impl Tokens for Keys {
         self.id.clone()
     }
 
-    fn issue(&self, audience: &SpiffeId) -> Result<Token, Error> {
+    fn issue(&self, _: &Call, audience: &SpiffeId) -> Result<Token, Error> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(Error::new(Code::Unavailable, "no identity to sign with"));
         }

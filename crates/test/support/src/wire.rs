@@ -159,7 +159,7 @@ struct Link {
 
 impl Link {
     fn call(&self, deadline: Instant) -> Result<Call, Error> {
-        let token = self.keys.issue(&self.peer.id)?;
+        let token = self.keys.issue(&Call::local(deadline), &self.peer.id)?;
         let caller = caller(
             &self.keys.own_id(),
             Arc::clone(&self.peer.pipe) as Arc<dyn Descriptors>,

@@ -35,7 +35,9 @@ impl UpdateToken {
     fn update<K: Kind>(&self, call: &mut Call, item: &mut K::Item) -> Result<(), Error> {
         let caller = call.caller.as_ref().map(|caller| caller.id.clone());
         let theirs = call.token.clone();
-        let ours = caller.map(|caller| self.0.issue(&caller)).transpose()?;
+        let ours = caller
+            .map(|caller| self.0.issue(call, &caller))
+            .transpose()?;
         let path = K::path_mut(call, item);
         if let (Some(token), Some(segment)) = (theirs, path::previous_mut(path)) {
             write(segment, token);

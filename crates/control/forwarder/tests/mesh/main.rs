@@ -198,7 +198,7 @@ async fn unsigned(
     forged.id.clone_from(&path[1].id);
     let own = forged.path.get_or_insert_default();
     let token = Keys::new("thief", world.clock)
-        .issue(&spiffe("manager-1"))
+        .issue(&nsm_chain::Call::local(deadline), &spiffe("manager-1"))
         .unwrap();
     own.path_segments[0].token = token.jwt;
     own.path_segments.push(PathSegment {
@@ -215,7 +215,7 @@ async fn unsigned(
     let mut forged = by_hand("nsc", "nsc-0").connection.into_option().unwrap();
     let own = forged.path.get_or_insert_default();
     let token = Keys::new("nsc", world.clock)
-        .issue(&spiffe("thief"))
+        .issue(&nsm_chain::Call::local(deadline), &spiffe("thief"))
         .unwrap();
     own.path_segments[0].token = token.jwt;
     own.path_segments.push(PathSegment {

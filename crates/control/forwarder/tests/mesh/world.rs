@@ -311,7 +311,9 @@ impl World {
         let keys = Keys::new(who, self.clock);
         let pipe = Arc::new(Pipe::default());
         pipe.send_file("/dev/null");
-        let token = keys.issue(&spiffe(manager)).unwrap();
+        let token = keys
+            .issue(&Call::local(Instant::now()), &spiffe(manager))
+            .unwrap();
         Call::from(
             caller(&spiffe(who), pipe),
             Some(token),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use nsm_chain::{Code, Descriptors, Error, Token, Tokens};
+use nsm_chain::{Call, Code, Descriptors, Error, Token, Tokens};
 use nsm_identity::token::{Claims, TokenError, decode_unverified};
 use nsm_model::{spiffe::SpiffeId, url::InodeUrl};
 use nsm_policy::standard::Signatures;
@@ -38,7 +38,7 @@ impl Tokens for Fake {
         REGISTRY.parse().unwrap()
     }
 
-    fn issue(&self, audience: &SpiffeId) -> Result<Token, Error> {
+    fn issue(&self, _: &Call, audience: &SpiffeId) -> Result<Token, Error> {
         Ok(jwt(
             REGISTRY,
             audience.as_str(),

@@ -78,7 +78,10 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn call_of(&self, deadline: Instant) -> Result<Call, Error> {
-        let token = self.caller.keys.issue(&self.link.served.id)?;
+        let token = self
+            .caller
+            .keys
+            .issue(&Call::local(deadline), &self.link.served.id)?;
         let id = self.caller.keys.own_id();
         let caller = nsm_chain::Caller {
             certificate: id.as_str().as_bytes().into(),
