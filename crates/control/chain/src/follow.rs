@@ -48,11 +48,23 @@ pub enum Change {
 
 /// Where changes go.
 pub trait Sink: Send + Sync {
-    /// The connection with this id (our own segment's) has changed.
-    fn changed(&self, id: &str, change: Change);
+    /// The connection with this id (our own segment's) has changed: as the next hop shows it, where
+    /// it said so. That may be of the past, see [`is_of_before`].
+    fn changed(&self, id: &str, change: Change, shown: Option<&Connection>);
 
     /// The next hop shows the connection with this id as it has it now.
     fn seen(&self, id: &str, connection: &Connection);
+}
+
+/// Whether what a next hop shows is of an endpoint that the connection has left since: an event may
+/// have been under way while the connection moved.
+#[must_use]
+pub fn is_of_before(shown: Option<&Connection>, granted: &Connection) -> bool {
+    let now = &granted.network_service_endpoint_name;
+    shown.is_some_and(|shown| {
+        let then = &shown.network_service_endpoint_name;
+        !then.is_empty() && !now.is_empty() && then != now
+    })
 }
 
 /// See the module.
@@ -264,7 +276,7 @@ impl Inner {
                     if event.r#type == ConnectionEventType::INITIAL_STATE_TRANSFER {
                         let known = self.ours(&event);
                         for id in before.drain(..).filter(|id| !known.contains_key(id)) {
-                            self.tell(stream, &id, Change::Refresh);
+                            self.tell(stream, &id, Change::Refresh, None);
                         }
                     }
                     self.event(stream, &event);
@@ -298,10 +310,14 @@ impl Inner {
         let deleted = event.r#type == ConnectionEventType::DELETE;
         for (id, connection) in self.ours(event) {
             match connection.state.as_known().unwrap_or(State::UP) {
-                _ if deleted => self.tell(stream, &id, Change::Down),
-                State::DOWN => self.tell(stream, &id, Change::Down),
-                State::REFRESH_REQUESTED => self.tell(stream, &id, Change::Refresh),
-                State::RESELECT_REQUESTED => self.tell(stream, &id, Change::Move),
+                _ if deleted => self.tell(stream, &id, Change::Down, Some(connection)),
+                State::DOWN => self.tell(stream, &id, Change::Down, Some(connection)),
+                State::REFRESH_REQUESTED => {
+                    self.tell(stream, &id, Change::Refresh, Some(connection));
+                }
+                State::RESELECT_REQUESTED => {
+                    self.tell(stream, &id, Change::Move, Some(connection));
+                }
                 State::UP => {
                     if stream.ids().contains(&id) {
                         self.sink.seen(&id, connection);
@@ -311,16 +327,16 @@ impl Inner {
         }
     }
 
-    fn tell(&self, stream: &Stream, id: &str, change: Change) {
+    fn tell(&self, stream: &Stream, id: &str, change: Change, shown: Option<&Connection>) {
         if stream.ids().contains(id) {
-            self.sink.changed(id, change);
+            self.sink.changed(id, change, shown);
         }
     }
 
     fn tell_all(&self, stream: &Stream, change: Change) {
         let ids: Vec<String> = stream.ids().iter().cloned().collect();
         for id in ids {
-            self.sink.changed(&id, change);
+            self.sink.changed(&id, change, None);
         }
     }
 

@@ -18,7 +18,7 @@ use nsm_api::{
 use nsm_chain::{
     Chain, Code, Descriptors, Error, Events, Expected, Hop, Target, Tasks, Transport,
     elements::{Downstream, Resolve, Table as _},
-    follow::{Change, Follower, Sink},
+    follow::{Change, Follower, Sink, is_of_before},
 };
 use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
 use nsm_test_support::{Book, Clock, Keys, Pipe, Watched, Wire, endpoint, spiffe};
@@ -33,7 +33,7 @@ struct Told(Mutex<(Instant, Vec<News>)>, AtomicUsize);
 type News = (u128, String, Change);
 
 impl Sink for Told {
-    fn changed(&self, id: &str, change: Change) {
+    fn changed(&self, id: &str, change: Change, _: Option<&Connection>) {
         let mut told = self.0.lock().unwrap();
         let after = told.0.elapsed().as_millis();
         told.1.push((after, id.to_owned(), change));
@@ -357,4 +357,24 @@ async fn a_peer_that_ends_every_stream_is_not_asked_in_a_hot_loop() {
     ms(10_000).await;
     let asked = curt.0.load(Ordering::SeqCst);
     assert!((5..60).contains(&asked), "asked {asked} times in 10 s");
+}
+
+#[test]
+fn what_is_shown_of_an_endpoint_that_was_left_is_of_before() {
+    let of = |endpoint: &str| Connection {
+        network_service_endpoint_name: endpoint.to_owned(),
+        ..Connection::default()
+    };
+    for (shown, granted, before) in [
+        (None, "a", false),
+        (Some("a"), "a", false),
+        (Some("b"), "a", true),
+        // Nobody said which one.
+        (Some(""), "a", false),
+        (Some("b"), "", false),
+    ] {
+        let shown = shown.map(of);
+        let found = is_of_before(shown.as_ref(), &of(granted));
+        assert_eq!(found, before, "{shown:?} {granted:?}");
+    }
 }

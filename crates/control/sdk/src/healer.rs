@@ -19,7 +19,10 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Backoff, Connections, Error, Tasks, begin::Factory, elements::Table, follow::Change,
+    Backoff, Connections, Error, Tasks,
+    begin::Factory,
+    elements::Table,
+    follow::{Change, is_of_before},
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -151,6 +154,13 @@ impl Healer {
                 })
                 .await;
         }
+    }
+
+    /// Whether the connection has left the endpoint that it is shown with.
+    pub(crate) fn has_left(&self, id: &str, shown: Option<&Connection>) -> bool {
+        let connections = self.connections();
+        let granted = connections.get(id).map(|watched| &watched.connection);
+        granted.is_some_and(|granted| is_of_before(shown, granted))
     }
 
     /// Somebody says that something has become of a connection.

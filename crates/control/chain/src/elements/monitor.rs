@@ -19,7 +19,7 @@ use super::{Downstream, Interest};
 use crate::{
     Call, Connections, Element, Error, Hop, Next, Record,
     call::Own,
-    follow::{Change, Follower, Sink},
+    follow::{Change, Follower, Sink, is_of_before},
 };
 
 /// A role's table of connections, which its watchers see.
@@ -168,10 +168,13 @@ impl std::fmt::Debug for Relay {
 }
 
 impl Sink for Relay {
-    fn changed(&self, id: &str, change: Change) {
+    fn changed(&self, id: &str, change: Change, shown: Option<&Connection>) {
         let Some(mut connection) = self.0.get(id) else {
             return;
         };
+        if is_of_before(shown, &connection) {
+            return;
+        }
         connection.state = match change {
             Change::Down => State::DOWN.into(),
             Change::Refresh => State::REFRESH_REQUESTED.into(),

@@ -36,8 +36,10 @@ pub struct Heal {
 struct Told(Arc<Healer>);
 
 impl Sink for Told {
-    fn changed(&self, id: &str, change: Change) {
-        self.0.changed(id, change);
+    fn changed(&self, id: &str, change: Change, shown: Option<&Connection>) {
+        if !self.0.has_left(id, shown) {
+            self.0.changed(id, change);
+        }
     }
 
     fn seen(&self, id: &str, connection: &Connection) {
