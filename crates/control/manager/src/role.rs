@@ -57,6 +57,8 @@ pub struct Parts {
     pub table: Arc<dyn Table>,
     /// Where it writes down what was agreed; without them a restart begins with nothing.
     pub journals: Journals,
+    /// Endpoints that take nobody new.
+    pub drained: Drained,
     /// Owns what runs in the background.
     pub tasks: Tasks,
 }
@@ -108,7 +110,7 @@ impl Manager {
             directory: Arc::new(view.clone()),
             table: parts.table.clone(),
             journals: parts.journals.clone(),
-            drained: Drained::default(),
+            drained: parts.drained.clone(),
             tasks: parts.tasks.clone(),
             known: Known {
                 services: parts.mirror.names::<Services>(),

@@ -20,15 +20,18 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) enum Table {
     Connections,
     Endpoints,
+    /// Endpoints that take nobody new, by name.
+    Drained,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 2] = [Self::Connections, Self::Endpoints];
+    pub(super) const ALL: [Self; 3] = [Self::Connections, Self::Endpoints, Self::Drained];
 
     pub(super) fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
             Self::Connections => "connections",
             Self::Endpoints => "endpoints",
+            Self::Drained => "drained",
         })
     }
 }

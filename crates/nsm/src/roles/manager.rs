@@ -6,7 +6,10 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_chain::Target;
 use nsm_confine::Profile;
-use nsm_manager::{Config, Journals, Manager, Parts, elements::Forwarders};
+use nsm_manager::{
+    Config, Journals, Manager, Parts,
+    elements::{Drained, Forwarders},
+};
 use nsm_model::url::EndpointUrl;
 use nsm_policy::roles::Role;
 use nsm_registry::mirror::{Mirror, RpcSource};
@@ -114,11 +117,14 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         target: Target::Url(registry.clone()),
     };
     let mut journalled = Journalled::open(settings.common.state_dir.as_deref(), &settings.name)?;
+    let drained = journalled.take(Table::Drained);
+    let drained = drained.into_iter().map(|(endpoint, _)| endpoint);
     let parts = Parts {
         journals: Journals {
             connections: journalled.journal(Table::Connections),
             endpoints: journalled.journal(Table::Endpoints),
         },
+        drained: Drained::journalled(journalled.journal(Table::Drained), drained),
         secret: station.secret.clone(),
         tokens: Arc::new(station.tokens.clone()),
         transport: station.transport.clone(),

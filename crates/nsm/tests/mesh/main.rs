@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod confined;
+mod drains;
 mod faults;
 mod heals;
 mod orders;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         &restarts::GROUP,
         &outages::GROUP,
         &confined::GROUP,
+        &drains::GROUP,
         &faults::GROUP,
         &heals::GROUP,
         &trust::GROUP,

@@ -5,7 +5,8 @@
 //! [`DRAINING`] does not end it: new connections to it are refused from now on, so that whoever
 //! asked tries the next endpoint, and every connection that it serves is shown as
 //! RESELECT_REQUESTED, which sends its client to another endpoint if there is one. The label's
-//! value `false` takes that back. It lasts as long as this process.
+//! value `false` takes that back. A journal keeps it across restarts of the manager, also while the
+//! endpoint is away: a node is drained until somebody says otherwise.
 //! *Where it stands*: among registrations, after `relay`, which says that an operator asks, and
 //! before `begin`, whose item stays; among connections after `begin`, whose store tells those that
 //! are here from those that are new.
@@ -23,7 +24,7 @@ use nsm_api::{
     registry::NetworkServiceEndpoint,
 };
 use nsm_chain::{
-    Call, Code, Connections, Element, Endpoints, Error, Next, Record, elements::Table,
+    Call, Code, Connections, Element, Endpoints, Error, Journal, Next, Record, elements::Table,
 };
 use nsm_registry::chain::Asker;
 
@@ -31,8 +32,11 @@ use nsm_registry::chain::Asker;
 pub const DRAINING: &str = "nsm.io/draining";
 
 /// The endpoints of a node that take nobody new; a clone is the same one.
-#[derive(Debug, Clone, Default)]
-pub struct Drained(Arc<Mutex<BTreeSet<String>>>);
+#[derive(Clone, Default)]
+pub struct Drained {
+    names: Arc<Mutex<BTreeSet<String>>>,
+    journal: Option<Arc<dyn Journal>>,
+}
 
 /// See the module.
 #[derive(Clone)]
@@ -53,9 +57,47 @@ impl std::fmt::Debug for Drain {
     }
 }
 
+impl std::fmt::Debug for Drained {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Drained").field(&*self.names()).finish()
+    }
+}
+
 impl Drained {
+    /// Those that a journal names, and where changes are written down: a record is a name alone.
+    #[must_use]
+    pub fn journalled(
+        journal: Option<Arc<dyn Journal>>,
+        names: impl IntoIterator<Item = String>,
+    ) -> Self {
+        Self {
+            names: Arc::new(Mutex::new(names.into_iter().collect())),
+            journal,
+        }
+    }
+
     fn names(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, endpoint: &str) -> bool {
+        self.names().contains(endpoint)
+    }
+
+    fn insert(&self, endpoint: &str) {
+        if self.names().insert(endpoint.to_owned())
+            && let Some(journal) = &self.journal
+        {
+            journal.keep(endpoint, Vec::new());
+        }
+    }
+
+    fn remove(&self, endpoint: &str) {
+        if self.names().remove(endpoint)
+            && let Some(journal) = &self.journal
+        {
+            journal.forget(endpoint);
+        }
     }
 }
 
@@ -67,7 +109,7 @@ impl Drain {
     }
 
     fn begin(&self, endpoint: &str) {
-        self.drained.names().insert(endpoint.to_owned());
+        self.drained.insert(endpoint);
         let served = self.table.served_by(endpoint);
         tracing::info!(endpoint, connections = served.len(), "draining");
         for mut connection in served {
@@ -107,9 +149,7 @@ impl Element<Endpoints> for Drain {
         let operator = call.scratch.get() == Some(Asker { operator: true });
         match wanted(&endpoint).filter(|_| operator) {
             Some(true) => self.begin(&endpoint.name),
-            Some(false) => {
-                self.drained.names().remove(&endpoint.name);
-            }
+            Some(false) => self.drained.remove(&endpoint.name),
             None => return next.close(call, endpoint).await,
         }
         Ok(())
@@ -129,7 +169,7 @@ impl Element<Connections> for Drain {
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
         let endpoint = &request.connection.network_service_endpoint_name;
-        if call.store.get::<Settled>().is_none() && self.drained.names().contains(endpoint) {
+        if call.store.get::<Settled>().is_none() && self.drained.holds(endpoint) {
             let message =
                 format!("endpoint {endpoint}: its node is being drained: it takes nobody new");
             return Err(Error::new(Code::Unavailable, message));
