@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     get, hops,
-    operator::{Connect, Operator},
+    operator::{Connect, Forwarders, Operator},
     output,
     records::{Endpoint, nodes, offers},
 };
@@ -37,13 +37,8 @@ pub(crate) struct Settings {
     /// How long clients may take to find another endpoint
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     wait: Duration,
-    /// The service that forwarders register under
-    #[arg(
-        long,
-        env = "NSM_FORWARDER_NETWORK_SERVICE_NAME",
-        default_value = "forwarder"
-    )]
-    forwarder_network_service_name: String,
+    #[command(flatten)]
+    forwarders: Forwarders,
     #[command(flatten)]
     connect: Connect,
 }
@@ -127,7 +122,7 @@ fn here(
             known.join(", ")
         );
     }
-    let forwarders = &settings.forwarder_network_service_name;
+    let forwarders = &settings.forwarders.forwarder_network_service_name;
     let role =
         |one: &NetworkServiceEndpoint| offers(one, MANAGER_SERVICE) || offers(one, forwarders);
     Ok(there

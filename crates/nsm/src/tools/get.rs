@@ -10,7 +10,7 @@ use nsm_model::service::to_yaml;
 use super::{
     connections::{Flow, Overview, gather},
     hops::{self, Told},
-    operator::{Connect, Operator},
+    operator::{Connect, Forwarders, Operator},
     output::{self, Format},
     records::{Endpoint, Service, nodes, offers},
 };
@@ -28,13 +28,8 @@ pub(crate) struct Settings {
     /// How to show it
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
-    /// The service that forwarders register under
-    #[arg(
-        long,
-        env = "NSM_FORWARDER_NETWORK_SERVICE_NAME",
-        default_value = "forwarder"
-    )]
-    forwarder_network_service_name: String,
+    #[command(flatten)]
+    forwarders: Forwarders,
     #[command(flatten)]
     connect: Connect,
 }
@@ -142,7 +137,7 @@ pub(super) async fn all(operator: &Operator) -> anyhow::Result<Vec<NetworkServic
 }
 
 async fn endpoints(operator: &Operator, settings: &Settings) -> anyhow::Result<String> {
-    let forwarders = &settings.forwarder_network_service_name;
+    let forwarders = &settings.forwarders.forwarder_network_service_name;
     let mut all = all(operator).await?;
     let nodes = nodes(&all);
     all.retain(|one| {

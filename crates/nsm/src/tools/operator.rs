@@ -41,6 +41,18 @@ pub(crate) struct Connect {
     caller: Caller,
 }
 
+/// How a tool tells forwarders from endpoints.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Forwarders {
+    /// The service that forwarders register under
+    #[arg(
+        long,
+        env = "NSM_FORWARDER_NETWORK_SERVICE_NAME",
+        default_value = "forwarder"
+    )]
+    pub(crate) forwarder_network_service_name: String,
+}
+
 /// As whom a tool calls, and how long it waits.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Caller {

@@ -19,7 +19,7 @@ use super::{
     draw::draw,
     get::{all, flows, heard},
     hops::Told,
-    operator::{Connect, Operator},
+    operator::{Connect, Forwarders, Operator},
     output::{self, Format, rfc3339},
     records::{Endpoint, nodes, offers},
 };
@@ -34,13 +34,8 @@ pub(crate) struct Settings {
     /// How to show it
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
-    /// The service that forwarders register under
-    #[arg(
-        long,
-        env = "NSM_FORWARDER_NETWORK_SERVICE_NAME",
-        default_value = "forwarder"
-    )]
-    forwarder_network_service_name: String,
+    #[command(flatten)]
+    forwarders: Forwarders,
     #[command(flatten)]
     connect: Connect,
 }
@@ -137,7 +132,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let operator = Operator::start(&settings.connect).await?;
     let all = all(&operator).await?;
     let told = heard(&operator, &all, true).await;
-    let mut known = Known::new(&all, &settings.forwarder_network_service_name);
+    let mut known = Known::new(&all, &settings.forwarders.forwarder_network_service_name);
     for name in told.iter().filter_map(Told::door) {
         known.manager(name);
     }
