@@ -29,8 +29,9 @@ pub const MAX_WAITERS: usize = 4_096;
 /// one keeps its network namespace alive.
 pub const HELD_FOR: Duration = Duration::from_secs(15);
 
-/// How long a claimed descriptor stays: two mechanisms of one request may name the same one. As
-/// long as it is held its network namespace does not end, and nobody learns that its pod is gone.
+/// How long a descriptor stays that was claimed as often as it came: two mechanisms of one request
+/// may name the same one. As long as it is held its network namespace does not end, and nobody
+/// learns that its pod is gone.
 pub const CLAIMED_FOR: Duration = Duration::from_millis(500);
 
 /// Why a descriptor did not cross.
@@ -173,7 +174,9 @@ struct Held {
     fd: OwnedFd,
     number: u64,
     until: Instant,
-    claimed: bool,
+    /// How many of those who were sent it have not claimed it yet: several calls on one connection
+    /// speak of one namespace, and each takes its own time.
+    unclaimed: usize,
 }
 
 // === impl Table ===
@@ -227,19 +230,25 @@ impl Table {
         }
         let number = state.next;
         state.next += 1;
-        let until = now + if claimed { CLAIMED_FOR } else { HELD_FOR };
         state.order.insert(number, name);
-        if let Some(old) = state.held.insert(
-            name,
-            Held {
-                fd,
-                number,
-                until,
-                claimed,
-            },
-        ) {
+        let mut unclaimed = usize::from(!claimed);
+        if let Some(old) = state.held.remove(&name) {
             state.order.remove(&old.number);
+            unclaimed += old.unclaimed;
         }
+        let until = now
+            + if unclaimed == 0 {
+                CLAIMED_FOR
+            } else {
+                HELD_FOR
+            };
+        let held = Held {
+            fd,
+            number,
+            until,
+            unclaimed,
+        };
+        state.held.insert(name, held);
         while state.held.len() > MAX_HELD {
             self.drop_oldest(&mut state);
         }
@@ -250,7 +259,7 @@ impl Table {
             .order
             .pop_first()
             .and_then(|(_, name)| state.held.remove(&name));
-        if oldest.is_some_and(|held| !held.claimed) {
+        if oldest.is_some_and(|held| held.unclaimed > 0) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -263,7 +272,7 @@ impl Table {
             let keep = entry.until > now;
             if !keep {
                 order.remove(&entry.number);
-                if !entry.claimed {
+                if entry.unclaimed > 0 {
                     self.dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -280,8 +289,10 @@ impl Table {
         let waiter = {
             let mut state = self.state();
             if let Some(held) = state.held.get_mut(&name) {
-                held.claimed = true;
-                held.until = held.until.min(Instant::now() + CLAIMED_FOR);
+                held.unclaimed = held.unclaimed.saturating_sub(1);
+                if held.unclaimed == 0 {
+                    held.until = held.until.min(Instant::now() + CLAIMED_FOR);
+                }
                 return copy(&held.fd);
             }
             if state.closed {

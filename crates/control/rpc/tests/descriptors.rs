@@ -17,7 +17,9 @@ use std::{
 
 use futures_util::FutureExt as _;
 use nsm_chain::Code;
-use nsm_rpc::{DescriptorError, FdStream, MAX_HELD, MAX_QUEUED, Peer, Server, client, inode_url};
+use nsm_rpc::{
+    CLAIMED_FOR, DescriptorError, FdStream, MAX_HELD, MAX_QUEUED, Peer, Server, client, inode_url,
+};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -233,6 +235,32 @@ async fn unclaimed_descriptors_age() {
     );
     assert!(idle.await.is_err());
     assert_eq!((descriptors.held(), descriptors.dropped()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_call_that_was_sent_a_descriptor_has_its_own_time() {
+    let (mut stream, raw) = pair();
+    let namespace = file("namespace");
+    let name = inode_url(&namespace).unwrap();
+    for _ in 0..2 {
+        raw_write(&raw, b"1", &[&namespace]);
+        stream.read_u8().await.unwrap();
+    }
+    let descriptors = stream.descriptors();
+    let mut wait = async |time: Duration| {
+        tokio::time::sleep(time).await;
+        // The connection's own reads drive what is held.
+        let mut byte = [0; 1];
+        let _nothing = stream.read(&mut byte).now_or_never();
+    };
+    for after in [Duration::ZERO, Duration::from_secs(3)] {
+        wait(after).await;
+        let claimed = descriptors.recv(name, Instant::now()).await;
+        assert!(claimed.is_ok(), "after {after:?}: {claimed:?}");
+    }
+    wait(CLAIMED_FOR + Duration::from_secs(2)).await;
+    assert_eq!(descriptors.held(), 0, "nobody needs it any more");
+    assert_eq!(descriptors.dropped(), 0);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::{
     answers::{self, Answers},
-    recvfd::{Held, inode, inodes},
+    recvfd::{ARRIVAL, Held, inode, inodes},
 };
 use crate::{
     Blame, Call, Code, Connections, Element, Error, Expected, Hop, Kind as _, Next, Record, Target,
@@ -160,7 +160,8 @@ async fn take_descriptor(call: &Call, hop: &dyn Hop, answer: &Connection) -> Res
         return Ok(());
     };
     if Held::of(call).get(inode).is_none() {
-        let descriptor = hop.descriptors().receive(inode, call.deadline).await?;
+        let deadline = call.deadline.min(Instant::now() + ARRIVAL);
+        let descriptor = hop.descriptors().receive(inode, deadline).await?;
         Held::hold(call, inode, descriptor);
     }
     Ok(())
