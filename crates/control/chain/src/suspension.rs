@@ -113,10 +113,9 @@ impl Doubt {
     async fn disowned(&self) {
         let began = Instant::now();
         let mut here = None;
-        // A token is used until half of its life is left, so that the lease of the hop before ends
-        // up to as long after ours as ours was; and one that was away has a whole lease for its
-        // client's refresh.
-        let patience = self.lease + GRACE;
+        // A token is used until half of its life is left: the hop before may have a lease of twice
+        // ours, it began when that hop was started again, and until it ends it has no doubt to say.
+        let patience = self.lease * 2 + GRACE;
         let mut told = false;
         while began.elapsed() < LONGEST {
             let interest = self.suspension.table.interest(&self.id, &self.bringer);

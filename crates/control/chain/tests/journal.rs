@@ -279,17 +279,19 @@ async fn a_record_that_cannot_be_read_keeps_no_other_from_being_taken_up() {
 async fn a_lease_of_a_hop_is_suspended_while_it_is_away() {
     use Interest::{Away, Holds, Watches};
     type Row<'a> = (&'a str, &'a [(u64, Interest)], Option<u64>);
-    let rows: [Row<'_>; 8] = [
+    let rows: [Row<'_>; 9] = [
         ("client", &[(0, Away)], Some(10)),
-        ("manager-1", &[(0, Watches)], Some(25)),
+        ("manager-1", &[(0, Watches)], Some(35)),
         // Its token was younger than ours.
         ("manager-1", &[(0, Watches), (20, Holds)], None),
         ("manager-1", &[(0, Away)], None),
         ("manager-1", &[(0, Holds)], None),
         // It held until its own hop came back and disowned it.
-        ("manager-1", &[(0, Holds), (60, Watches)], Some(75)),
-        ("manager-1", &[(0, Away), (60, Watches)], Some(75)),
+        ("manager-1", &[(0, Holds), (60, Watches)], Some(85)),
+        ("manager-1", &[(0, Away), (60, Watches)], Some(85)),
         ("manager-1", &[(0, Away), (60, Watches), (65, Holds)], None),
+        // It was started again, and its lease is twice ours.
+        ("manager-1", &[(0, Away), (60, Watches), (80, Holds)], None),
     ];
     for (who, does, closed) in rows {
         let disk = Disk::default();

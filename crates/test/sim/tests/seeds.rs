@@ -13,6 +13,10 @@ const FOUND: &[(u64, &str)] = &[
         "an endpoint gave an address again whose first owner still had its links",
     ),
     (15, "the same, on one node"),
+    (
+        44,
+        "an endpoint disowned what its forwarder, started again, had not come to doubt yet",
+    ),
 ];
 
 /// How many others run.
