@@ -72,15 +72,16 @@ impl Store {
 
     /// As [`Store::put`], for the journal as well.
     pub fn keep<T: Kept>(&self, value: T) -> Option<T> {
-        let before = self.kept::<T>();
-        match serde_json::to_value(&value) {
-            Ok(note) => drop(self.noted().insert(T::NAME.to_owned(), note)),
+        let noted = match serde_json::to_value(&value) {
+            Ok(note) => self.noted().insert(T::NAME.to_owned(), note),
             Err(error) => {
                 tracing::error!(what = T::NAME, %error, "a value cannot be journalled; it is lost at a restart");
+                None
             }
-        }
-        self.put(value);
-        before
+        };
+        let known = self.put(value);
+        // One from before a restart that nobody has asked for since.
+        known.or_else(|| serde_json::from_value(noted?).ok())
     }
 
     /// As [`Store::get`], also of what was kept before a restart.

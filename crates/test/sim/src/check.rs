@@ -232,9 +232,9 @@ impl Checker {
                     return self.broken(Rule::Links, what);
                 }
             }
-            let lives = &world.forwarders[node].forwarder.lives;
+            let owned = world.forwarders[node].forwarder.lives.keys();
             for key in kernel.keys() {
-                if lives.get(key).is_some() {
+                if owned.contains(&key) {
                     continue;
                 }
                 let since = self.orphans.get(&(node, key)).copied();

@@ -22,5 +22,6 @@ pub mod packets;
 pub mod process;
 pub mod roles;
 pub mod run;
+pub mod seeds;
 pub mod story;
 pub mod world;

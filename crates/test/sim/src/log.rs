@@ -2,12 +2,16 @@
 //! somebody wants to read them.
 
 use std::{
+    cell::Cell,
     fmt::{self, Write as _},
     io::Write as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::time::Instant;
+use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
+
+use crate::process;
 
 /// FNV-1a, 64 bits: the hash need not withstand anybody.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
@@ -15,6 +19,39 @@ const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// How many of the last lines are kept for whoever wants to know how a violation came about.
 const TAIL: usize = 40;
+
+thread_local! {
+    /// When the run of this thread began.
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// What the roles themselves say is shown as well, each line with the run's time and its process.
+pub fn show_roles() {
+    let shown = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+        .with_timer(Stamp)
+        .with_ansi(false)
+        .with_level(false)
+        .with_target(false)
+        .with_writer(std::io::stderr);
+    shown.init();
+}
+
+struct Stamp;
+
+impl FormatTime for Stamp {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        let at = BEGAN.get().map(|began| began.elapsed()).unwrap_or_default();
+        let process = process::current();
+        let name = process.as_ref().map_or("-", |process| process.name());
+        write!(
+            w,
+            "{:>4}.{:03}     {name}:",
+            at.as_secs(),
+            at.subsec_millis()
+        )
+    }
+}
 
 /// The log of one run; a clone is the same one.
 #[derive(Debug, Clone)]
@@ -34,8 +71,10 @@ impl Log {
     /// An empty log; `shown`: its lines go to standard error as well.
     #[must_use]
     pub fn new(shown: bool) -> Self {
+        let began = Instant::now();
+        BEGAN.set(Some(began));
         Self(Arc::new(Mutex::new(State {
-            began: Instant::now(),
+            began,
             hash: FNV_OFFSET,
             lines: 0,
             shown,

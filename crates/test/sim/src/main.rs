@@ -10,10 +10,15 @@ use std::{
 
 use sim::{
     check::{ALL, KNOWN, Rule},
-    run::{Asked, Outcome, run},
+    run::{Asked, Outcome},
+    seeds::each,
 };
 
-const USAGE: &str = "usage: sim [--seeds N] [--first-seed S] [--calm] [--show] [--keep-going] [--all] [--without RULE]...";
+/// Half of a run is small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USAGE: &str = "usage: sim [--seeds N] [--first-seed S] [--jobs N] [--calm] [--show] [--keep-going] [--all] [--without RULE]...";
 
 /// How often progress is told.
 const TOLD: Duration = Duration::from_secs(5);
@@ -21,6 +26,8 @@ const TOLD: Duration = Duration::from_secs(5);
 struct Settings {
     seeds: u64,
     first: u64,
+    /// How many seeds run at a time.
+    jobs: usize,
     calm: bool,
     show: bool,
     keep_going: bool,
@@ -31,6 +38,7 @@ fn settings() -> anyhow::Result<Settings> {
     let mut settings = Settings {
         seeds: 100,
         first: 1,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
         calm: false,
         show: false,
         keep_going: false,
@@ -46,6 +54,7 @@ fn settings() -> anyhow::Result<Settings> {
         match word.as_str() {
             "--seeds" => settings.seeds = number()?,
             "--first-seed" => settings.first = number()?,
+            "--jobs" => settings.jobs = usize::try_from(number()?).unwrap_or(1).max(1),
             "--calm" => settings.calm = true,
             "--show" => settings.show = true,
             "--without" => {
@@ -58,6 +67,10 @@ fn settings() -> anyhow::Result<Settings> {
             "--keep-going" => settings.keep_going = true,
             _ => anyhow::bail!("{word}: unknown\n{USAGE}"),
         }
+    }
+    if settings.show {
+        // Lines of two seeds among each other tell of none.
+        settings.jobs = 1;
     }
     Ok(settings)
 }
@@ -103,6 +116,48 @@ fn say(line: &str) {
     let _closed = writeln!(std::io::stdout(), "{line}");
 }
 
+/// What is told while seeds run.
+struct Told<'a> {
+    settings: &'a Settings,
+    began: Instant,
+    told: Instant,
+    sum: Sum,
+    last: Option<String>,
+}
+
+impl Told<'_> {
+    /// One more seed; whether more are wanted.
+    fn hear(&mut self, seed: u64, outcome: &Outcome) -> bool {
+        self.sum.add(outcome);
+        if let Some(violation) = &outcome.violation {
+            for line in &outcome.tail {
+                say(&format!("  {line}"));
+            }
+            let line = format!(
+                "seed {seed}: violation: {:?}: {}; again: cargo run --release -p sim -- --first-seed {seed} --seeds 1 --show",
+                violation.rule, violation.what
+            );
+            say(&line);
+            self.last = Some(line);
+            if !self.settings.keep_going {
+                return false;
+            }
+        }
+        if self.told.elapsed() >= TOLD {
+            self.told = Instant::now();
+            say(&format!("{}; {}", self.sum, self.speed()));
+        }
+        true
+    }
+
+    /// How fast it was, by the clock on the wall.
+    fn speed(&self) -> String {
+        let minutes = self.began.elapsed().as_secs_f64() / 60.0;
+        let (speed, jobs) = (self.sum.hours() / minutes, self.settings.jobs);
+        format!("{speed:.0} simulated hours a minute with {jobs} seeds at a time")
+    }
+}
+
 fn main() -> ExitCode {
     let settings = match settings() {
         Ok(settings) => settings,
@@ -114,41 +169,31 @@ fn main() -> ExitCode {
     if !settings.off.is_empty() {
         say(&format!("rules left out: {:?}", settings.off));
     }
+    if settings.show {
+        sim::log::show_roles();
+    }
     // A panic in a process of the mesh is a finding of the run, told there.
     std::panic::set_hook(Box::new(|_| {}));
-    let (began, mut told) = (Instant::now(), Instant::now());
-    let mut sum = Sum::default();
-    let mut last = None;
-    for seed in settings.first..settings.first + settings.seeds {
-        let outcome = run(&Asked {
-            seed,
-            shown: settings.show,
-            off: settings.off.clone(),
-            calm: settings.calm,
-        });
-        sum.add(&outcome);
-        if let Some(violation) = &outcome.violation {
-            for line in &outcome.tail {
-                say(&format!("  {line}"));
-            }
-            let line = format!(
-                "seed {seed}: violation: {:?}: {}; again: cargo run --release -p sim -- --first-seed {seed} --seeds 1 --show",
-                violation.rule, violation.what
-            );
-            say(&line);
-            last = Some(line);
-            if !settings.keep_going {
-                break;
-            }
-        }
-        if told.elapsed() >= TOLD {
-            told = Instant::now();
-            let speed = sum.hours() / began.elapsed().as_secs_f64() * 60.0;
-            say(&format!("{sum}; {speed:.0} simulated hours a minute"));
-        }
-    }
-    let speed = sum.hours() / began.elapsed().as_secs_f64() * 60.0;
-    say(&format!("{speed:.0} simulated hours a minute"));
+    let now = Instant::now();
+    let mut told = Told {
+        settings: &settings,
+        began: now,
+        told: now,
+        sum: Sum::default(),
+        last: None,
+    };
+    let asked = |seed| Asked {
+        seed,
+        shown: settings.show,
+        off: settings.off.clone(),
+        calm: settings.calm,
+    };
+    let range = settings.first..settings.first.saturating_add(settings.seeds);
+    each(range, settings.jobs, asked, |seed, outcome| {
+        told.hear(seed, &outcome)
+    });
+    say(&told.speed());
+    let (sum, last) = (told.sum, told.last);
     match last {
         None => {
             say(&format!("{sum}: no violation"));

@@ -204,6 +204,12 @@ impl Future for Scoped {
     }
 }
 
+/// Whose task runs on this thread now.
+#[must_use]
+pub fn current() -> Option<Arc<Process>> {
+    CURRENT.with_borrow(Clone::clone)
+}
+
 /// Gives every task to the process that began it.
 #[derive(Debug)]
 pub struct Owners {
@@ -213,7 +219,7 @@ pub struct Owners {
 
 impl Spawner for Owners {
     fn spawn(&self, task: Work) {
-        let owner = CURRENT.with_borrow(Clone::clone);
+        let owner = current();
         owner.as_ref().unwrap_or(&self.world).spawn_boxed(task);
     }
 }
