@@ -90,6 +90,13 @@ impl Downstream {
         }
     }
 
+    /// Where it was found, unless that is known already: whoever told it may be away later.
+    pub(crate) fn learn(&mut self, found: &Self) {
+        if self.known.is_none() {
+            self.known.clone_from(&found.known);
+        }
+    }
+
     /// The hop, connected; somebody else who answers there is refused.
     ///
     /// # Errors

@@ -63,6 +63,15 @@ impl Store {
             .and_then(|value| value.downcast_ref::<T>().cloned())
     }
 
+    /// Changes the value of this type, where there is one.
+    pub(crate) fn change<T: Send + 'static>(&self, change: impl FnOnce(&mut T)) {
+        let mut values = self.values();
+        let value = values.get_mut(&TypeId::of::<T>());
+        if let Some(value) = value.and_then(|value| value.downcast_mut::<T>()) {
+            change(value);
+        }
+    }
+
     /// Takes the value of this type out.
     pub fn take<T: Send + 'static>(&self) -> Option<T> {
         self.values()

@@ -141,7 +141,10 @@ impl Element<Connections> for Monitor {
         };
         if let (Some(follower), Some(downstream)) = (&self.follower, call.store.get::<Downstream>())
         {
-            follower.resume(&id, downstream, is_last(&connection));
+            let store = Arc::clone(&call.store);
+            follower.resume(&id, downstream, is_last(&connection), move |found| {
+                store.change(|next: &mut Downstream| next.learn(found));
+            });
         }
         self.table.update(connection);
         Ok(())

@@ -10,8 +10,15 @@ const RESUMING: &str = "";
 
 impl Follower {
     /// As [`Follower::follow`], of a connection that was taken up again: its peer is found first,
-    /// for as long as that takes, and is asked whether it still has the connection.
-    pub fn resume(&self, id: &str, downstream: Downstream, last: bool) {
+    /// for as long as that takes, and is asked whether it still has the connection. `found` is told
+    /// where it is.
+    pub fn resume(
+        &self,
+        id: &str,
+        downstream: Downstream,
+        last: bool,
+        found: impl FnOnce(&Downstream) + Send + 'static,
+    ) {
         self.0
             .state()
             .peers
@@ -21,11 +28,12 @@ impl Follower {
             let mut backoff = Backoff::new(RETRY.0, RETRY.1);
             while follower.is_resuming(&id) {
                 let deadline = Instant::now() + DIAL;
-                let found = downstream.connect(follower.0.transport.as_ref(), deadline);
-                match found.await {
-                    Ok((found, hop)) => {
-                        let next = downstream.clone().found_at(found);
+                let reached = downstream.connect(follower.0.transport.as_ref(), deadline);
+                match reached.await {
+                    Ok((place, hop)) => {
+                        let next = downstream.clone().found_at(place);
                         if follower.is_resuming(&id) {
+                            found(&next);
                             follower.join(&id, next, hop, last, true);
                         }
                         return;
