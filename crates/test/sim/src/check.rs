@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     kernel::{Kernel, Reached, reach},
     keys::spiffe,
-    roles::INTERFACE,
+    roles::{INTERFACE, is_blind},
     world::{NODES, Who, World, netns},
 };
 
@@ -346,20 +346,27 @@ fn ends_well(world: &World, place: usize, reached: Option<&Reached>) -> bool {
 }
 
 /// Whether all is there that a client needs: its own process, its node's, and an endpoint with its
-/// node's.
+/// node's; certificates that are good, and a registry that both nodes hear and that can write. One
+/// that cannot look at its packets is told by the nodes that it goes through: those of all.
 #[must_use]
 pub fn servable(world: &World, place: usize) -> bool {
     let pod = &world.clients[place];
-    let hops = |node: usize| world.runs(Who::Manager(node)) && world.runs(Who::Forwarder(node));
+    let net = &world.ground.net;
+    let hops = |node: usize| {
+        let all = [Who::Manager(node), Who::Forwarder(node)];
+        all.into_iter().all(|who| world.works(who)) && !net.are_apart(node, NODES)
+    };
     let endpoint = |(at, other): (usize, &crate::world::EndpointPod)| {
         other.service == pod.service
-            && world.runs(Who::Endpoint(at))
+            && world.works(Who::Endpoint(at))
             && hops(other.node)
-            && !world.ground.net.are_apart(pod.node, other.node)
+            && !net.are_apart(pod.node, other.node)
     };
+    let told = || (0..NODES).all(|node| hops(node) && !net.are_apart(pod.node, node));
     pod.wanted
-        && world.runs(Who::Client(place))
-        && world.runs(Who::Registry)
+        && (!is_blind(&pod.name) || told())
+        && world.works(Who::Client(place))
+        && world.works(Who::Registry)
         && hops(pod.node)
         && world.endpoints.iter().enumerate().any(endpoint)
 }

@@ -42,6 +42,12 @@ impl Disk {
         })
     }
 
+    /// Whether writes work.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        !self.state().fails
+    }
+
     /// From now on writes fail, or work again.
     pub fn fail(&self, fails: bool) {
         self.state().fails = fails;

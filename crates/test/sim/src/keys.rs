@@ -76,6 +76,13 @@ impl Keys {
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 
+    /// Whether its certificate is good now.
+    #[must_use]
+    pub fn are_good(&self) -> bool {
+        let ends = *self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.is_none_or(|ends| ends > self.clock.now())
+    }
+
     fn make(&self, audience: &SpiffeId, expires: SystemTime) -> Token {
         let seconds = expires
             .duration_since(UNIX_EPOCH)
@@ -102,8 +109,7 @@ impl Tokens for Keys {
     /// As the real source: a token is used again while it has half its life left.
     fn issue(&self, _: &Call, audience: &SpiffeId) -> Result<Token, Error> {
         let now = self.now();
-        let ends = *self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        if ends.is_some_and(|ends| ends <= now) {
+        if !self.are_good() {
             return Err(Error::new(Code::Unauthenticated, "the SVID has expired"));
         }
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,4 +24,5 @@ pub mod roles;
 pub mod run;
 pub mod seeds;
 pub mod story;
+pub mod ways;
 pub mod world;

@@ -28,7 +28,7 @@ mod forwarder;
 mod manager;
 mod registry;
 
-pub use client::{ClientRole, INTERFACE};
+pub use client::{ClientRole, INTERFACE, is_blind};
 pub use endpoint::EndpointRole;
 pub use forwarder::ForwarderRole;
 pub use manager::ManagerRole;

@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     disk::Disk,
     kernel::Kernel,
+    keys::Keys,
     log::Log,
     namespaces::namespace,
     net::Net,
@@ -188,6 +189,28 @@ impl World {
     #[must_use]
     pub fn runs(&self, who: Who) -> bool {
         self.process(who).is_some()
+    }
+
+    /// Its keys, where it has some that can end.
+    #[must_use]
+    pub fn keys(&self, who: Who) -> Option<&Arc<Keys>> {
+        match who {
+            Who::Registry => None,
+            Who::Manager(node) => Some(&self.managers[node].keys),
+            Who::Forwarder(node) => Some(&self.forwarders[node].keys),
+            Who::Endpoint(place) => self.endpoints[place].role.as_ref().map(|one| &one.keys),
+            Who::Client(place) => self.clients[place].role.as_ref().map(|one| &one.keys),
+        }
+    }
+
+    /// Whether it runs and nothing keeps it from its work.
+    #[must_use]
+    pub fn works(&self, who: Who) -> bool {
+        let hindered = match who {
+            Who::Registry => !self.registry.disk.works(),
+            _ => self.keys(who).is_some_and(|keys| !keys.are_good()),
+        };
+        self.runs(who) && !hindered
     }
 
     /// Starts it, with what the one before left; a pod without a namespace gets one.

@@ -1,11 +1,15 @@
 //! What carries goes on carrying: a control plane that is away, or comes back, tears nothing down.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use crate::{
     kernel::Reached,
+    roles::ClientRole,
     world::{Who, World, netns},
 };
 
@@ -24,13 +28,23 @@ struct Lost {
 pub(super) struct Torn {
     carried: BTreeMap<usize, (Reached, Instant)>,
     lost: BTreeMap<usize, Lost>,
+    /// Clients that have closed and have been granted nothing since: what still stands of theirs is
+    /// on its way out.
+    left: BTreeSet<usize>,
 }
 
 impl Torn {
     /// One look; what was torn down without a reason.
     pub(super) fn look(&mut self, world: &World, paths: &[Option<Reached>]) -> Option<String> {
         for (place, path) in paths.iter().enumerate() {
-            let wanted = world.clients[place].wanted && world.runs(Who::Client(place));
+            let pod = &world.clients[place];
+            if !pod.wanted {
+                self.left.insert(place);
+            } else if pod.role.as_ref().is_some_and(ClientRole::connected) {
+                self.left.remove(&place);
+            }
+            let stays = pod.wanted && !self.left.contains(&place);
+            let wanted = stays && world.runs(Who::Client(place));
             match path {
                 Some(path) if wanted => {
                     self.lost.remove(&place);

@@ -14,6 +14,7 @@ use crate::{
     keys::{Keys, roles, spiffe},
     net::{ManagerEnd, Served},
     process::Process,
+    ways::Ways,
 };
 
 /// Events of the kernel that may wait: as many as the real listener's.
@@ -78,6 +79,12 @@ impl ForwarderRole {
         let forwarder = stand.process.enter(|| {
             let forwarder = Forwarder::new(&config, &parts);
             forwarder.attend(&config, &parts, gone, METER_EVERY);
+            let ways = Ways {
+                node,
+                kernels: ground.kernels.clone(),
+                net: ground.net.clone(),
+            };
+            forwarder.probe(&parts, Arc::new(ways));
             forwarder
         });
         let served = Arc::new(Served {

@@ -162,14 +162,7 @@ impl Story {
 
     /// The certificate of a process ends, or is renewed.
     pub(super) fn renew(&self, who: Who, ends: Option<Duration>) {
-        let keys = match who {
-            Who::Registry => None,
-            Who::Manager(node) => Some(&self.world.managers[node].keys),
-            Who::Forwarder(node) => Some(&self.world.forwarders[node].keys),
-            Who::Endpoint(at) => self.world.endpoints[at].role.as_ref().map(|one| &one.keys),
-            Who::Client(at) => self.world.clients[at].role.as_ref().map(|one| &one.keys),
-        };
-        if let Some(keys) = keys {
+        if let Some(keys) = self.world.keys(who) {
             let log = &self.world.ground.log;
             log.mark(format_args!(
                 "certificate of {} ends: {ends:?}",
