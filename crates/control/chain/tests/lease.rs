@@ -150,3 +150,26 @@ async fn a_close_stops_the_clock() {
     sleep(SECOND * 30).await;
     assert_eq!(world.log(), ["request", "close"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_ends_while_there_is_no_identity_to_answer_with() {
+    let world = World::new();
+    world.request(10).await.unwrap();
+    sleep(SECOND * 2).await;
+    world.keys.break_signing();
+    sleep(SECOND * 100).await;
+    world.keys.mend_signing();
+    sleep(SECOND * 6).await;
+    assert_eq!(world.log(), ["request"], "its client could not ask again");
+    sleep(SECOND * 5).await;
+    assert_eq!(world.log(), ["close"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_without_an_identity_is_too_long() {
+    let world = World::new();
+    world.request(10).await.unwrap();
+    world.keys.break_signing();
+    sleep(SECOND * 25 * 60 * 60).await;
+    assert_eq!(world.log(), ["request", "close"]);
+}

@@ -20,6 +20,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "an endpoint disowned what its forwarder, started again, had not come to doubt yet",
     ),
     (
+        54,
+        Rule::Torn,
+        "a manager whose certificate had run out ended the leases of clients that asked in vain",
+    ),
+    (
         168,
         Rule::Torn,
         "a forwarder that was started again could not say that it holds, its manager being away",

@@ -74,6 +74,11 @@ impl Keys {
     pub fn break_signing(&self) {
         self.broken.store(true, Ordering::SeqCst);
     }
+
+    /// They can be made again.
+    pub fn mend_signing(&self) {
+        self.broken.store(false, Ordering::SeqCst);
+    }
 }
 
 /// A token that `signer` signed, which may say anything.

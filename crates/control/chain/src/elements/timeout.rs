@@ -3,7 +3,7 @@
 //! *What it does*: sdk `pkg/networkservice/common/timeout`: the lease is what remains of the life
 //! of the token that the caller sent; when it ends the item is closed through `begin`. Where a hop
 //! brought the connection, that hop is looked at first ([`Suspension`]): one that is away has not
-//! disowned anything, and packets flow. After a restart every lease begins anew with its whole
+//! disowned anything, and packets flow. No lease ends while we have no identity to answer with. After a restart every lease begins anew with its whole
 //! length, since nobody could refresh while we were away.
 //! *Where it stands*: after `begin` and `authorize`: only a proved token makes a lease.
 //! *On Close*: the lease ends with the item.
@@ -41,6 +41,10 @@ impl std::fmt::Debug for Timeout {
 /// The longest lease, whatever a caller writes into its token: what nobody asked for again in a
 /// day is nobody's. As long is the longest doubt.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many times in a lease we look whether we can answer: who asks again does so for two thirds of
+/// it.
+const LOOKS: u32 = 4;
 
 /// How long a lease was given for.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -102,23 +106,36 @@ impl Timeout {
             }
             _ => None,
         };
-        let left = lease.length();
+        let (left, tokens) = (lease.length(), Arc::clone(&self.tokens));
         self.tasks.spawn(async move {
+            let ended = async {
+                lasted(left, tokens.as_ref()).await;
+                if let Some(doubt) = doubt {
+                    doubt.ended().await;
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = ended(left, doubt) => close(factory, &stop).await,
+                () = ended => close(factory, &stop).await,
             }
         });
         Ok(())
     }
 }
 
-/// Ends with the lease, and with what was in doubt then.
-async fn ended(left: Duration, doubt: Option<Doubt>) {
-    tokio::time::sleep(left).await;
-    if let Some(doubt) = doubt {
-        doubt.ended().await;
+/// Ends with the lease. Who cannot be answered here, for want of an identity to sign with, asks in
+/// vain: what stands is kept, and has a whole lease more once we can.
+async fn lasted(lease: Duration, tokens: &dyn Tokens) {
+    let began = Instant::now();
+    let mut ends = began + lease;
+    while Instant::now() < ends {
+        let look = (ends - Instant::now()).min(lease / LOOKS);
+        tokio::time::sleep(look).await;
+        let call = Call::local(Instant::now());
+        if tokens.issue(&call, &tokens.own_id()).is_err() && began.elapsed() < LONGEST {
+            ends = Instant::now() + lease;
+        }
     }
 }
 
