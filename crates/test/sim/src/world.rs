@@ -208,7 +208,9 @@ impl World {
     pub fn works(&self, who: Who) -> bool {
         let hindered = match who {
             Who::Registry => !self.registry.disk.works(),
-            _ => self.keys(who).is_some_and(|keys| !keys.are_good()),
+            Who::Manager(_) | Who::Forwarder(_) | Who::Endpoint(_) | Who::Client(_) => {
+                self.keys(who).is_some_and(|keys| !keys.are_good())
+            }
         };
         self.runs(who) && !hindered
     }

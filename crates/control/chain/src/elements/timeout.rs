@@ -3,8 +3,9 @@
 //! *What it does*: sdk `pkg/networkservice/common/timeout`: the lease is what remains of the life
 //! of the token that the caller sent; when it ends the item is closed through `begin`. Where a hop
 //! brought the connection, that hop is looked at first ([`Suspension`]): one that is away has not
-//! disowned anything, and packets flow. No lease ends while we have no identity to answer with. After a restart every lease begins anew with its whole
-//! length, since nobody could refresh while we were away.
+//! disowned anything, and packets flow. No lease ends while we have no identity to answer with.
+//! After a restart every lease begins anew with its whole length, since nobody could refresh while
+//! we were away.
 //! *Where it stands*: after `begin` and `authorize`: only a proved token makes a lease.
 //! *On Close*: the lease ends with the item.
 
@@ -42,8 +43,8 @@ impl std::fmt::Debug for Timeout {
 /// day is nobody's. As long is the longest doubt.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many times in a lease we look whether we can answer: who asks again does so for two thirds of
-/// it.
+/// How many times in a lease we look whether we can answer: who asks again does so for two thirds
+/// of it.
 const LOOKS: u32 = 4;
 
 /// How long a lease was given for.
