@@ -18,9 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Call, Code, Element, Error, Kept, Kind, Next, Record, Tasks, Tokens,
-    begin::Factory,
-    suspension::{Doubt, Suspension},
+    Call, Code, Element, Error, Kept, Kind, Next, Record, Tasks, Tokens, begin::Factory,
+    suspension::Suspension,
 };
 
 /// How long a close may take that nobody waits for: as long as upstream's clients wait for theirs.
