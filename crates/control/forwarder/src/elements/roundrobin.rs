@@ -57,11 +57,12 @@ fn expected(roles: &RoleSource, endpoint: &NetworkServiceEndpoint, service: &str
     Expected::new(move |peer| serves(&roles.current(), peer, &name, &owner, &service))
 }
 
-/// Whether another endpoint may do what this one did not.
+/// Whether another endpoint may do what this one did not. Whose identity was not good enough is not
+/// said: it may be an endpoint's own SVID that nobody renews.
 fn worth_another(error: &Error) -> bool {
     !matches!(
         error.code,
-        Code::InvalidArgument | Code::Unauthenticated | Code::DeadlineExceeded | Code::Internal
+        Code::InvalidArgument | Code::DeadlineExceeded | Code::Internal
     )
 }
 
@@ -126,5 +127,27 @@ impl Element<Connections> for RoundRobin {
                 .put(self.resolve(&name, &record.item.network_service));
         }
         next.restore(call, record).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_endpoint_is_asked_where_it_may_differ() {
+        for (code, expected) in [
+            (Code::Unavailable, true),
+            (Code::ResourceExhausted, true),
+            (Code::PermissionDenied, true),
+            // Its own SVID may have run out.
+            (Code::Unauthenticated, true),
+            (Code::InvalidArgument, false),
+            (Code::DeadlineExceeded, false),
+            (Code::Internal, false),
+        ] {
+            let error = Error::new(code, "refused");
+            assert_eq!(worth_another(&error), expected, "{error:?}");
+        }
     }
 }
