@@ -5,15 +5,19 @@
 mod support;
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use futures_util::{FutureExt as _, future::join_all};
-use nsm_chain::{Code, Error, Tokens as _};
+use nsm_api::connection::PathSegment;
+use nsm_chain::{Chain, Code, Error, elements::UpdateToken};
 use nsm_identity::{IdentitySource, token};
 use nsm_rpc::{Peer, PeerHandle, Server, TokenSource, client};
-use support::{Caller, authority, does, id, identity, request, serve, serve_as, soon, unix};
+use support::{Caller, Does, authority, does, id, identity, request, serve, serve_as, soon, unix};
 
 #[tokio::test]
 async fn the_svid_rotates_under_live_calls() {
@@ -113,33 +117,51 @@ async fn a_connection_speaks_with_the_svid_that_it_showed() {
 async fn answers_are_signed_by_the_key_that_the_connection_was_shown() {
     let (publisher, source) = IdentitySource::channel(identity("server"));
     let tokens = TokenSource::new(source.clone());
-    // As `updatetoken` does.
-    let chain = does(move |call, request| {
-        let caller = call.caller.as_ref().unwrap().id.clone();
-        let token = tokens.issue(call, &caller);
-        async move {
-            let mut connection = request.connection.into_option().unwrap();
-            connection.id = token?.jwt;
-            Ok(connection)
-        }
-        .boxed()
+    let element = UpdateToken::new(Arc::new(tokens.clone()));
+    // A hop further on leaves what it was sent in our segment: signed with the newest key.
+    let further = Does::new(move |_, request| {
+        let mut connection = request.connection.into_option().unwrap();
+        let now = SystemTime::now();
+        let sent = tokens.token(&id("endpoint"), now + Duration::from_secs(60), now);
+        let theirs = TokenSource::new(support::source("endpoint"));
+        let theirs = theirs.token(&id("server"), now + Duration::from_secs(60), now);
+        let path = connection.path.get_or_insert_default();
+        path.path_segments[1].token = sent.unwrap().jwt;
+        path.path_segments.push(PathSegment {
+            token: theirs.unwrap().jwt,
+            ..PathSegment::default()
+        });
+        async move { Ok(connection) }.boxed()
     });
+    let chain = Chain::new(vec![Box::new(element) as _, Box::new(further) as _]);
     let folder = tempfile::tempdir().unwrap();
     let addresses = [unix(folder.path())];
     let running = serve_as(source, &addresses, Server::new().connections(chain)).await;
-    let caller = Caller::new("client");
-    let connect = || caller.pool.connect(&running.addresses[0], None, soon());
-    let first = connect().await.unwrap();
-    let proves = async |peer: &PeerHandle, when: &str| {
-        let answer = client::request(peer, &caller.tokens, request("1"), soon()).await;
-        let certificate = &peer.peer().certificate;
-        let verified = caller.tokens.verify(&answer.unwrap().id, certificate);
-        assert!(verified.is_ok(), "{when}: {verified:?}");
+    let proved = async |caller: &Caller, peer: &PeerHandle| {
+        let mut request = request("1");
+        let path = request
+            .connection
+            .get_or_insert_default()
+            .path
+            .get_or_insert_default();
+        path.path_segments = vec![PathSegment::default(); 2];
+        path.index = 1;
+        let answer = client::request(peer, &caller.tokens, request, soon()).await;
+        let token = &answer.unwrap().path.path_segments[1].token;
+        let claims = caller.tokens.verify(token, &peer.peer().certificate);
+        claims.map(|claims| claims.aud).ok()
     };
-    proves(&first, "before").await;
+    let told = Some(vec![id("endpoint").to_string()]);
+    let caller = Caller::new("client");
+    let first = caller
+        .pool
+        .connect(&running.addresses[0], None, soon())
+        .await;
+    let first = first.unwrap();
+    assert_eq!(proved(&caller, &first).await, told, "before");
     for _ in 0..2 {
         publisher.publish(identity("server"));
-        proves(&first, "after a rotation").await;
+        assert_eq!(proved(&caller, &first).await, told, "after a rotation");
     }
     // One that is nearly over signs nothing more.
     let brief = authority().issue(&id("server"), Duration::from_secs(4));
@@ -151,15 +173,12 @@ async fn answers_are_signed_by_the_key_that_the_connection_was_shown() {
         .await;
     let second = second.unwrap();
     publisher.publish(identity("server"));
-    proves(&second, "in the first half").await;
+    assert_eq!(proved(&other, &second).await, told, "in the first half");
     let left = second.peer().not_after.duration_since(SystemTime::now());
     tokio::time::sleep(left.unwrap() / 2 + Duration::from_millis(50)).await;
-    let answer = client::request(&second, &other.tokens, request("1"), soon()).await;
-    let verified = other
-        .tokens
-        .verify(&answer.unwrap().id, &second.peer().certificate);
-    assert!(
-        verified.is_err(),
-        "it sees a newer one when it connects again"
+    assert_eq!(
+        proved(&other, &second).await,
+        None,
+        "it connects again for the newer one"
     );
 }

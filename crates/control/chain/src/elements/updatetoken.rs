@@ -1,7 +1,10 @@
 //! `updatetoken`: the caller's token goes into its segment, one of ours into our own.
 //!
 //! *What it does*: sdk `pkg/networkservice/common/updatetoken`: on Request and Close the previous
-//! segment becomes the caller's token and expiry, our own a fresh token for whoever called.
+//! segment becomes the caller's token and expiry, our own a fresh token for whoever called. In the
+//! answer our own is the token that the next hop was sent, signed with the key that our connection
+//! to it shows; the caller checks it with the certificate of another connection, so it is signed
+//! once more, for the same audience.
 //! *Where it stands*: after `updatepath`, before `authorize`, which reads both.
 //! *On Close*: the same; a token that cannot be had does not stop it.
 
@@ -11,6 +14,7 @@ use async_trait::async_trait;
 use buffa::MessageField;
 use buffa_types::google::protobuf::Timestamp;
 use nsm_api::connection::PathSegment;
+use nsm_identity::token;
 use nsm_model::path;
 
 use crate::{Call, Element, Error, Kind, Next, Token, Tokens};
@@ -47,6 +51,37 @@ impl UpdateToken {
         }
         Ok(())
     }
+
+    /// Signs our own token of an answer with the key that the caller knows. One that cannot be had
+    /// leaves what is there.
+    fn sign<K: Kind>(&self, call: &mut Call, item: &mut K::Item) {
+        if call.caller.is_none() {
+            return;
+        }
+        let next = path::next(K::path(call, item)).map(|segment| &segment.token);
+        let claims = next.and_then(|jwt| token::decode_unverified(jwt).ok());
+        let Some(audience) = claims.and_then(|claims| claims.sub.parse().ok()) else {
+            return;
+        };
+        let Ok(ours) = self.0.issue(call, &audience) else {
+            return;
+        };
+        if let Some(segment) = path::own_mut(K::path_mut(call, item)) {
+            // The next hop's lease ends when it was told.
+            let expires = segment.expires.clone();
+            let earlier = expires.as_option().is_some_and(|expires| {
+                since_epoch(expires) < since_epoch(&timestamp(ours.expires))
+            });
+            write(segment, ours);
+            if earlier {
+                segment.expires = expires;
+            }
+        }
+    }
+}
+
+fn since_epoch(time: &Timestamp) -> (i64, i32) {
+    (time.seconds, time.nanos)
 }
 
 fn write(segment: &mut PathSegment, token: Token) {
@@ -78,7 +113,9 @@ impl<K: Kind> Element<K> for UpdateToken {
         next: Next<K>,
     ) -> Result<K::Item, Error> {
         self.update::<K>(call, K::item_mut(&mut request))?;
-        next.request(call, request).await
+        let mut answer = next.request(call, request).await?;
+        self.sign::<K>(call, &mut answer);
+        Ok(answer)
     }
 
     async fn close(&self, call: &mut Call, mut item: K::Item, next: Next<K>) -> Result<(), Error> {

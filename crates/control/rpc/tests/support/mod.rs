@@ -141,6 +141,20 @@ impl Element<Connections> for Does {
     }
 }
 
+impl Does {
+    pub fn new(
+        act: impl for<'a> Fn(
+            &'a mut Call,
+            NetworkServiceRequest,
+        ) -> BoxFuture<'a, Result<Connection, Error>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self(Box::new(act))
+    }
+}
+
 pub fn does(
     act: impl for<'a> Fn(
         &'a mut Call,
@@ -150,7 +164,7 @@ pub fn does(
     + Sync
     + 'static,
 ) -> Chain<Connections> {
-    Chain::new(vec![Box::new(Does(Box::new(act)))])
+    Chain::new(vec![Box::new(Does::new(act))])
 }
 
 /// Answers every request with its own connection.
