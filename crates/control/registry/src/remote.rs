@@ -1,6 +1,9 @@
 //! A registry, or a manager's view of one, over the wire: looked up in, registered at.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use buffa::MessageField;
@@ -12,9 +15,9 @@ use nsm_api::{
     },
 };
 use nsm_chain::{Code, Directory, Error, Registrar, Target};
-use nsm_model::url::EndpointUrl;
+use nsm_model::url::{EndpointUrl, InodeUrl};
 use nsm_rpc::{
-    Hop, PeerHandle, Transport,
+    DescriptorError, Hop, PeerHandle, Transport,
     client::{endpoints, services},
     inode_url,
 };
@@ -55,7 +58,14 @@ impl Remote {
         wanted: NetworkServiceEndpoint,
         deadline: Instant,
     ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
-        let hop = self.hop(deadline).await?;
+        Self::find(&self.hop(deadline).await?, wanted, deadline).await
+    }
+
+    async fn find(
+        hop: &Hop,
+        wanted: NetworkServiceEndpoint,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkServiceEndpoint>, Error> {
         let query = NetworkServiceEndpointQuery {
             network_service_endpoint: MessageField::some(wanted),
             ..Default::default()
@@ -67,6 +77,27 @@ impl Remote {
             bounded(found.len(), "endpoints")?;
         }
         Ok(found)
+    }
+
+    /// The socket of an endpoint of the peer's node, which comes before the answer that names it, on
+    /// the same connection. Where another one has taken that one's place since, it is asked anew.
+    async fn socket(
+        hop: &Hop,
+        name: &str,
+        inode: InodeUrl,
+        deadline: Instant,
+    ) -> Result<OwnedFd, Error> {
+        let descriptors = hop.peer.descriptors();
+        match descriptors.recv(inode, Instant::now()).await {
+            Err(DescriptorError::Missing(_)) => {}
+            known => return Ok(known?),
+        }
+        let wanted = NetworkServiceEndpoint {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        Self::find(hop, wanted, deadline).await?;
+        Ok(descriptors.recv(inode, Instant::now()).await?)
     }
 
     async fn try_to(
@@ -207,7 +238,7 @@ impl Directory for Remote {
         match EndpointUrl::parse(&endpoint.url) {
             EndpointUrl::Inode(inode) => {
                 let hop = self.hop(deadline).await?;
-                let socket = hop.peer.descriptors().recv(inode, deadline).await?;
+                let socket = Self::socket(&hop, &endpoint.name, inode, deadline).await?;
                 Ok(Target::Socket(inode, Arc::new(socket)))
             }
             url @ (EndpointUrl::Tcp { .. } | EndpointUrl::Unix(_)) => Ok(Target::Url(url)),
