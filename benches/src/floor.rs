@@ -35,7 +35,7 @@ impl Floor {
     pub(crate) fn new(nodes: [&Node; 2], pods: [&Pod; 2]) -> anyhow::Result<Self> {
         let executor = |node: &Node| -> anyhow::Result<Executor> {
             let netns = NetnsFd::open(&node.cell().network_path())?;
-            Executor::within(&netns).context("the floor's executor")
+            Executor::within(&netns, "floor").context("the floor's executor")
         };
         let open = |pod: &Pod| NetnsFd::open(&pod.cell().network_path());
         let (client, endpoint) = (open(pods[0])?, open(pods[1])?);

@@ -139,8 +139,7 @@ impl Forwarder {
         parts.tasks.spawn(async move {
             tokio::time::sleep(GRACE).await;
             match kernel.sweep(lives.keys()).await {
-                Ok(0) => {}
-                Ok(links) => tracing::info!(links, "deleted what nobody owned"),
+                Ok(deleted) => tracing::info!(deleted, "looked for links that nobody owns"),
                 Err(error) => tracing::warn!(%error, "deleting what nobody owns"),
             }
         });

@@ -12,6 +12,7 @@ use crate::handle::{NetnsHandle, NetnsRef};
 use crate::known::{Shared, namespaces};
 use crate::netns::{NetnsFd, Workers};
 use crate::nsid;
+use crate::owner::Mark;
 use crate::reaper::Reaper;
 use crate::session::Session;
 use crate::steps::Steps;
@@ -35,30 +36,30 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// An executor whose node is the calling thread's namespace.
+    /// An executor of the forwarder with this name, whose node is the calling thread's namespace.
     ///
     /// # Errors
     /// When threads or sockets cannot be had.
-    pub fn new() -> Result<Self, NetnsError> {
-        Self::within(&NetnsFd::current()?)
+    pub fn new(name: &str) -> Result<Self, NetnsError> {
+        Self::within(&NetnsFd::current()?, name)
     }
 
     /// An executor whose node is `node`: tunnels' underlays and namespaces' numbers are there.
     ///
     /// # Errors
     /// When threads or sockets cannot be had.
-    pub fn within(node: &NetnsFd) -> Result<Self, NetnsError> {
-        Self::stepping(node, Steps::default())
+    pub fn within(node: &NetnsFd, name: &str) -> Result<Self, NetnsError> {
+        Self::stepping(node, name, Steps::default())
     }
 
     /// An executor that tells of each change before it makes it.
     ///
     /// # Errors
     /// When threads or sockets cannot be had.
-    pub fn stepping(node: &NetnsFd, steps: Steps) -> Result<Self, NetnsError> {
+    pub fn stepping(node: &NetnsFd, name: &str, steps: Steps) -> Result<Self, NetnsError> {
         Ok(Self {
             workers: Workers::start(node)?,
-            shared: Arc::new(Shared::start(node, steps)?),
+            shared: Arc::new(Shared::start(node, Mark::of(name), steps)?),
         })
     }
 

@@ -10,6 +10,7 @@ use crate::birth;
 use crate::error::NetnsError;
 use crate::handle::{NetnsHandle, NetnsRef};
 use crate::netns::NetnsFd;
+use crate::owner::Mark;
 use crate::reaper::Reaper;
 use crate::stats::LinkState;
 use crate::steps::Steps;
@@ -34,6 +35,8 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) steps: Steps,
+    /// On the links that are made here.
+    pub(crate) mark: Mark,
     /// Whether interfaces are replaced without a gap.
     pub(crate) renames: bool,
     pub(crate) reaper: Reaper,
@@ -44,9 +47,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn start(node: &NetnsFd, steps: Steps) -> Result<Self, NetnsError> {
+    pub(crate) fn start(node: &NetnsFd, mark: Mark, steps: Steps) -> Result<Self, NetnsError> {
         Ok(Self {
             steps,
+            mark,
             renames: takeover::renames_in_use(),
             reaper: Reaper::start(node)?,
             anchors: Anchors::default(),

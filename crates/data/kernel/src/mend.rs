@@ -18,6 +18,7 @@ use crate::messages::{self, Place};
 use crate::netlink::Request;
 use crate::netns::NetnsFd;
 use crate::nsid;
+use crate::owner::Mark;
 use crate::session::{Made, Session};
 use crate::stats::{self, LinkState};
 
@@ -123,7 +124,7 @@ impl Session<'_, '_> {
         for (end, state) in link.ends().into_iter().zip(&states) {
             self.indices
                 .insert((end.netns, end.name.clone()), state.index);
-            let (differs, requests) = puts_right(end, state);
+            let (differs, requests) = puts_right(end, state, self.shared.mark);
             if differs.is_empty() {
                 continue;
             }
@@ -238,7 +239,7 @@ fn confirmed(state: &LinkState, end: &End, kind: &str) -> bool {
 }
 
 /// What differs in a link of ours, in words, and what puts it right.
-fn puts_right(end: &End, state: &LinkState) -> (Vec<String>, Vec<Request>) {
+fn puts_right(end: &End, state: &LinkState, mark: Mark) -> (Vec<String>, Vec<Request>) {
     let (mut differs, mut attributes) = (Vec::new(), Vec::new());
     if state.name != end.name.as_str() {
         differs.push(format!("was named {}", state.name));
@@ -246,7 +247,11 @@ fn puts_right(end: &End, state: &LinkState) -> (Vec<String>, Vec<Request>) {
     }
     if state.alias != end.alias {
         differs.push("was without its alias".to_owned());
-        attributes.push(LinkAttribute::IfAlias(end.alias.clone()));
+    } else if state.mark != Some(mark) {
+        differs.push("was without its forwarder's mark".to_owned());
+    }
+    if (state.alias.as_str(), state.mark) != (end.alias.as_str(), Some(mark)) {
+        attributes.push(LinkAttribute::IfAlias(mark.on(&end.alias)));
     }
     if state.group != GROUP {
         differs.push(format!("was in group {}", state.group));

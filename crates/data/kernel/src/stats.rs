@@ -12,6 +12,7 @@ use crate::error::KernelError;
 use crate::messages::{self, Place, get_link_by_index, get_link_by_name, list_links};
 use crate::netlink::{Outcome, Socket};
 use crate::nsid;
+use crate::owner::Mark;
 
 /// Counters of a link since its birth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +38,10 @@ pub struct LinkState {
     pub index: u32,
     /// Name in its namespace.
     pub name: String,
-    /// Alias; empty when it has none.
+    /// Alias without its mark; empty when it has none.
     pub alias: String,
+    /// Whose it is, as its alias says.
+    pub mark: Option<Mark>,
     /// Group number.
     pub group: u32,
     /// MTU in bytes.
@@ -77,6 +80,7 @@ impl LinkState {
             index: message.header.index,
             name: String::new(),
             alias: String::new(),
+            mark: None,
             group: 0,
             mtu: 0,
             mac: Vec::new(),
@@ -98,7 +102,11 @@ impl LinkState {
     fn take(&mut self, attribute: &LinkAttribute) {
         match attribute {
             LinkAttribute::IfName(name) => self.name.clone_from(name),
-            LinkAttribute::IfAlias(alias) => self.alias.clone_from(alias),
+            LinkAttribute::IfAlias(alias) => {
+                let (plain, mark) = Mark::split(alias);
+                self.alias = plain.to_owned();
+                self.mark = mark;
+            }
             LinkAttribute::Group(group) => self.group = *group,
             LinkAttribute::Mtu(mtu) => self.mtu = *mtu,
             LinkAttribute::Address(mac) => self.mac.clone_from(mac),

@@ -22,7 +22,7 @@ use crate::executor::Executor;
 use crate::messages::{self, Place};
 use crate::netlink::{Request, Socket};
 use crate::stats::LinkReader;
-use crate::{contents, echo};
+use crate::{contents, echo, owner};
 
 /// The device's name.
 pub const NAME: &str = "nsm-probe";
@@ -68,12 +68,16 @@ impl Executor {
         })?
     }
 
-    /// Takes the device away, where it is.
+    /// Takes the device away, where it is and no other forwarder of the node may ask through it.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn no_underlay(&self) -> Result<(), NetnsError> {
-        self.workers().run(|_| {
+        let mark = self.shared.mark;
+        self.workers().run(move |_| {
+            if owner::others(mark) {
+                return Ok(());
+            }
             let done = Socket::open()?.execute(&[messages::delete_link(Place::Own, NAME)]);
             match done {
                 Err(error) if error.errno.abs() == ENODEV => Ok(()),

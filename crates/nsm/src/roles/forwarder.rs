@@ -7,7 +7,7 @@ use clap::Args;
 use nsm_chain::Target;
 use nsm_confine::Profile;
 use nsm_forwarder::{Config, Forwarder, Netlink, Parts, Underlay};
-use nsm_kernel::{Executor, NetnsFd, setup};
+use nsm_kernel::{Claim, Executor, NetnsFd, owner::ClaimError, setup};
 use nsm_model::mechanism::{Kind, default_port};
 use nsm_policy::roles::Role;
 use nsm_registry::remote::Remote;
@@ -104,7 +104,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     )
     .await?;
     let config = configure(&settings)?;
-    let executor = Arc::new(Executor::new().context(
+    let claimed = claim(&settings.name)?;
+    let executor = Arc::new(Executor::new(&settings.name).context(
         "preparing the kernel's part (needs CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_NET_BROADCAST)",
     )?);
     let underlay = Underlay::new(Arc::clone(&executor), config.tunnel_ip, config.vxlan_port);
@@ -129,7 +130,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     forwarder.attend(&config, &parts, gone, settings.metrics_interval);
     let restored = nsm_chain::restore(&forwarder.chain, journalled.take(Table::Connections)).await;
     tracing::info!(?restored, "connections of before");
-    if journalled.complete && restored.unreadable == 0 {
+    if claimed.is_some() && journalled.complete && restored.unreadable == 0 {
         forwarder.sweep(&parts);
     } else {
         tracing::warn!("not everything of before is known: links that nobody owns are left alone");
@@ -157,7 +158,21 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         .serve_registered(listener, server, registration)
         .await;
     drop(listening);
+    drop(claimed);
     served
+}
+
+/// The forwarder's name, once on this node: who has it sweeps what its name is on. Somebody else's
+/// process that holds it stops that, and nothing more.
+fn claim(name: &str) -> anyhow::Result<Option<Claim>> {
+    match Claim::take(name) {
+        Ok(claim) => Ok(Some(claim)),
+        Err(error @ ClaimError::Held(_)) => Err(error.into()),
+        Err(error @ (ClaimError::Squatted { .. } | ClaimError::Refused(..))) => {
+            tracing::error!(%error, "going on; links that nobody owns are left alone");
+            Ok(None)
+        }
+    }
 }
 
 /// The settings as the role takes them.

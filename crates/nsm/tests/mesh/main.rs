@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod confined;
+mod doubles;
 mod drains;
 mod faults;
 mod heals;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         &restarts::GROUP,
         &outages::GROUP,
         &confined::GROUP,
+        &doubles::GROUP,
         &drains::GROUP,
         &faults::GROUP,
         &heals::GROUP,

@@ -91,7 +91,7 @@ fn what_is_changed_by_hand_is_put_right() {
                     .for_each(|change| drop(node.ip(client, change)));
                 assert_ne!([client, endpoint].map(|pod| node.everything(pod)), wanted);
                 let found = if restarted {
-                    node.executor = Executor::new().unwrap();
+                    node.executor = Executor::new("forwarder").unwrap();
                     node.executor.adopt(&plan, &journal).unwrap()
                 } else {
                     node.executor.repair(&plan).unwrap()
@@ -132,7 +132,7 @@ fn what_a_workload_has_of_its_own_stays() {
             node.ip(client, own);
         }
         let before = node.everything(client);
-        node.executor = Executor::new().unwrap();
+        node.executor = Executor::new("forwarder").unwrap();
         assert_eq!(
             node.executor.adopt(&plan, &journal).unwrap(),
             Adopted::AsItWas
@@ -150,7 +150,7 @@ fn a_namespace_is_known_by_its_inode_and_nothing_less() {
             let mut node = Node::new();
             let (plan, client, endpoint) = full(&mut node);
             let journal = node.executor.apply(&plan, &node.pods).unwrap().namespaces;
-            node.executor = Executor::new().unwrap();
+            node.executor = Executor::new("forwarder").unwrap();
             let without: Vec<NetnsRef> = journal
                 .iter()
                 .map(|place| NetnsRef {

@@ -83,7 +83,7 @@ fn a_new_executor_closes_what_an_old_one_made() {
             if !with_handles {
                 journal.iter_mut().for_each(|place| place.handle = None);
             }
-            node.executor = Executor::new().unwrap();
+            node.executor = Executor::new("forwarder").unwrap();
             let found = node.executor.adopt(&plan, &journal).unwrap();
             assert_eq!(found == Adopted::AsItWas, with_handles);
             node.executor.undo(&plan).unwrap();

@@ -56,7 +56,7 @@ fn child() {
             }
         }
     });
-    let executor = Executor::stepping(&NetnsFd::current().unwrap(), steps).unwrap();
+    let executor = Executor::stepping(&NetnsFd::current().unwrap(), "forwarder", steps).unwrap();
     executor.apply(&task.before, &pods).unwrap();
     armed.store(true, Ordering::SeqCst);
     if task.after.is_empty() {
@@ -134,7 +134,7 @@ fn of_pods(node: &Node, pods: &BTreeSet<NetnsId>) -> String {
 
 /// A process that knows nothing.
 fn restart(node: &mut Node) {
-    node.executor = Executor::new().unwrap();
+    node.executor = Executor::new("forwarder").unwrap();
 }
 
 fn clear(node: &mut Node, plan: &Plan, empty: &str) {

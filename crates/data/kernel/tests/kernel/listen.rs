@@ -105,7 +105,7 @@ fn what_is_done_by_hand_is_told_and_put_right_at_once() {
                 (endpoint, "route del fd01::1/128"),
                 (client, "link del nsm-c"),
             ] {
-                node.executor = Executor::new().unwrap();
+                node.executor = Executor::new("forwarder").unwrap();
                 let (_listener, events) = Listener::start(node.executor.workers()).unwrap();
                 let adopted = node.executor.adopt(&plan, &journal).unwrap();
                 assert_eq!(adopted, Adopted::AsItWas, "{by_hand}");

@@ -90,7 +90,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new() -> Self {
         Self {
-            executor: Executor::new().unwrap(),
+            executor: Executor::new("forwarder").unwrap(),
             pods: BTreeMap::new(),
         }
     }

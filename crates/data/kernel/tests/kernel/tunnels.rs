@@ -33,7 +33,10 @@ pub(crate) fn nodes(lab: &mut Node, addresses: [&str; 2]) -> [(Executor, NetnsId
             own.add_address(&name, net)
         })
         .unwrap();
-        (Executor::within(&lab.pods[&node]).unwrap(), lab.pod())
+        (
+            Executor::within(&lab.pods[&node], "forwarder").unwrap(),
+            lab.pod(),
+        )
     })
 }
 

@@ -1,0 +1,120 @@
+//! What is there twice: forwarders on one node, of two names and of one.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use nsm_lab::{
+    Cell, Exit, IDENTITY_FOLDER, Process, measure::UdpFlow, mesh::MeshConfig, mesh::manager_url,
+};
+
+use crate::{
+    Group,
+    census::links,
+    restarts::pair,
+    world::{PATIENCE, READY, Shape, World, says, until},
+};
+
+/// See the module.
+pub(crate) const GROUP: Group = Group {
+    name: "doubles",
+    mesh: || Shape {
+        nodes: &["node-1"],
+        config: MeshConfig::default(),
+    },
+    rows: &[
+        ("two forwarders of one name", of_one_name),
+        ("two forwarders of two names", of_two_names),
+    ],
+};
+
+/// How long after a start a forwarder sweeps, and a busy machine's allowance.
+const SWEPT: Duration = Duration::from_secs(90);
+
+/// A second forwarder in a node's network, with a state folder of its own.
+fn beside(world: &World, name: &str) -> (Cell, Process, PathBuf) {
+    let node = world.mesh.node(0);
+    let cell = world
+        .mesh
+        .stranger(node, &format!("{name}-beside"))
+        .unwrap();
+    node.enroll(&cell, name).unwrap();
+    let log = world.lab.logs().join(format!("{name}-beside.log"));
+    let run = World::program("forwarder", &[])
+        .env("NSM_NAME", name)
+        .env("NODE_NAME", "node-1")
+        .env("NSM_CONNECT_TO", manager_url())
+        .env("NSM_LISTEN_ON", "unix:///run/forwarder/beside.sock")
+        .env("NSM_TUNNEL_IP", node.node().addresses().v4.to_string())
+        .env("NSM_STATE_DIR", "/tmp")
+        .env("NSM_LOG_LEVEL", "INFO")
+        .env(
+            "SPIFFE_ENDPOINT_SOCKET",
+            format!("unix://{IDENTITY_FOLDER}/agent.sock"),
+        )
+        .log(&log);
+    let process = cell.spawn(run).unwrap();
+    (cell, process, log)
+}
+
+fn nothing_lost(flow: &UdpFlow, mark: Duration) {
+    let now = flow.now();
+    std::thread::sleep(Duration::from_millis(50));
+    let report = flow.report(mark, now);
+    let lost = report.lost.saturating_sub(report.receive_drops);
+    assert_eq!(lost, 0, "{report:?}");
+}
+
+fn of_one_name(world: &World) {
+    let pair = pair(world, "d-one", 0);
+    let mark = pair.flow.now();
+    let (cell, process, log) = beside(world, "forwarder-node-1");
+    assert_eq!(process.wait(PATIENCE), Some(Exit::Code(1)));
+    let text = fs::read_to_string(&log).unwrap();
+    says(
+        text.lines().last().unwrap_or_default(),
+        &[
+            "another forwarder named",
+            "forwarder-node-1",
+            "--name",
+            "--state-dir",
+        ],
+    );
+    cell.kill();
+    nothing_lost(&pair.flow, mark);
+    pair.end();
+}
+
+/// Each has a connection, each is started again and sweeps.
+fn of_two_names(world: &World) {
+    let node = world.mesh.node(0);
+    let said = |log: &PathBuf, what: &str| {
+        fs::read_to_string(log)
+            .unwrap_or_default()
+            .matches(what)
+            .count()
+    };
+    let swept = "looked for links that nobody owns";
+    let own = world.lab.logs().join("forwarder-node-1.log");
+    let first = pair(world, "d-first", 0);
+    let mark = first.flow.now();
+    node.kill("forwarder");
+    let (cell, process, log) = beside(world, "forwarder-two");
+    until("the second one is ready", PATIENCE, || {
+        said(&log, READY) == 1
+    });
+    let second = pair(world, "d-second", 0);
+    let second_mark = second.flow.now();
+    let before = said(&own, swept);
+    world.mesh.forwarder(node).unwrap();
+    until("both have swept", SWEPT, || {
+        said(&own, swept) > before && said(&log, swept) == 1
+    });
+    for pair in [&first, &second] {
+        assert_eq!(links(pair.client.pod.cell()), ["nsm-1"]);
+    }
+    nothing_lost(&first.flow, mark);
+    nothing_lost(&second.flow, second_mark);
+    first.end();
+    second.end();
+    crate::world::stopped(&process);
+    cell.kill();
+}
