@@ -10,6 +10,8 @@ mod writer;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use nsm_chain::Journal;
+use nsm_forwarder::Whole;
+use tokio::sync::watch;
 
 use file::Found;
 pub(crate) use writer::Table;
@@ -22,8 +24,7 @@ type Records = BTreeMap<Table, Vec<(String, Vec<u8>)>>;
 pub(crate) struct Journalled {
     writer: Option<Arc<Writer>>,
     records: Records,
-    /// Nothing that was agreed is missing: what nobody speaks of is nobody's.
-    pub(crate) complete: bool,
+    whole: bool,
 }
 
 impl Journalled {
@@ -42,7 +43,7 @@ impl Journalled {
         let Found {
             database,
             records,
-            complete,
+            whole,
         } = file::find(&path)?;
         let Some(database) = database else {
             return Ok(Self::none());
@@ -51,7 +52,7 @@ impl Journalled {
         Ok(Self {
             writer: Some(Arc::new(writer)),
             records,
-            complete,
+            whole,
         })
     }
 
@@ -59,7 +60,7 @@ impl Journalled {
         Self {
             writer: None,
             records: BTreeMap::new(),
-            complete: false,
+            whole: false,
         }
     }
 
@@ -69,9 +70,48 @@ impl Journalled {
         Some(Arc::new(writer::Kind { writer, table }))
     }
 
+    /// What is known of its being whole.
+    pub(crate) fn wholeness(&self) -> Wholeness {
+        Wholeness {
+            writer: self.writer.clone(),
+            whole: self.whole,
+        }
+    }
+
     /// The records of a kind, which are handed out once.
     pub(crate) fn take(&mut self, table: Table) -> Vec<(String, Vec<u8>)> {
         self.records.remove(&table).unwrap_or_default()
+    }
+}
+
+/// Whether a journal speaks of everything: only then what it does not speak of is nobody's.
+#[derive(Clone)]
+pub(crate) struct Wholeness {
+    writer: Option<Arc<Writer>>,
+    whole: bool,
+}
+
+impl Wholeness {
+    /// Whether commits go through, as that changes; never where there is no journal.
+    pub(crate) fn written(&self) -> watch::Receiver<bool> {
+        let written = self.writer.as_ref().map(|writer| writer.written());
+        written.unwrap_or_else(|| watch::channel(false).1)
+    }
+}
+
+impl Whole for Wholeness {
+    fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    fn is_possible(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    fn make(&self) {
+        if let Some(writer) = &self.writer {
+            writer.whole();
+        }
     }
 }
 

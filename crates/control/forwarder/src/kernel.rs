@@ -116,6 +116,18 @@ pub trait Kernel: Send + Sync {
     /// What the kernel refused; the rest is swept.
     async fn sweep(&self, known: BTreeSet<KeyDigest>) -> Result<usize, KernelError>;
 
+    /// Links that a forwarder of our name made before, of connections that are neither among these
+    /// nor applied or adopted: how many there are. Nothing is touched.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    async fn unknown(&self, _known: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {
+        Ok(0)
+    }
+
+    /// Whether links that are made or repaired from now on say that they are ours to sweep.
+    fn mark(&self, _on: bool) {}
+
     /// Whether every link of a plan is there and up; `None` when the kernel could not be asked.
     async fn stands(&self, plan: &Plan) -> Option<bool>;
 

@@ -22,7 +22,7 @@ pub use lives::{Live, Lives};
 pub use netlink::Netlink;
 pub use nsm_kernel::{Adopted, NetnsHandle, NetnsRef};
 pub use probe::{EVERY, MISSES, Probe, WAIT};
-pub use role::{Config, Forwarder, Parts};
+pub use role::{Config, Forwarder, Parts, Whole};
 pub use sides::{End, Tunnel, kernel_side};
 pub use underlay::Underlay;
 pub use vnis::Vnis;

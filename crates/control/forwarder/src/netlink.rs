@@ -107,6 +107,15 @@ impl Kernel for Netlink {
             .await
     }
 
+    async fn unknown(&self, known: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {
+        self.blocking(move |executor| executor.unknown(&known).map_err(told))
+            .await
+    }
+
+    fn mark(&self, on: bool) {
+        self.0.mark(on);
+    }
+
     async fn sweep(&self, known: BTreeSet<KeyDigest>) -> Result<usize, KernelError> {
         self.blocking(move |executor| executor.sweep(&known).map_err(told))
             .await

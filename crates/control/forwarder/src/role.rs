@@ -17,7 +17,10 @@ use nsm_chain::{
 };
 use nsm_model::ids::Secret;
 use nsm_policy::roles::{Place, RoleSource};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch::Receiver},
+    time::Instant,
+};
 
 use crate::{
     Gone, Kernel, Lives, Probe, Vnis,
@@ -131,6 +134,19 @@ impl Forwarder {
 /// before a kill asks again within seconds.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// How long the turn of a connection is waited for whose links are marked.
+const MARK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a journal speaks of every connection of before.
+pub trait Whole: Send + Sync {
+    /// It does.
+    fn is_whole(&self) -> bool;
+    /// It may one day: there is a journal.
+    fn is_possible(&self) -> bool;
+    /// It does from now on.
+    fn make(&self);
+}
+
 impl Forwarder {
     /// Deletes, after a grace period, what no connection owns: to be called where every connection
     /// of before is known.
@@ -138,9 +154,52 @@ impl Forwarder {
         let (kernel, lives) = (Arc::clone(&parts.kernel), Arc::clone(&self.lives));
         parts.tasks.spawn(async move {
             tokio::time::sleep(GRACE).await;
-            match kernel.sweep(lives.keys()).await {
-                Ok(deleted) => tracing::info!(deleted, "looked for links that nobody owns"),
-                Err(error) => tracing::warn!(%error, "deleting what nobody owns"),
+            sweep(kernel.as_ref(), &lives).await;
+        });
+    }
+
+    /// As [`sweep`](Self::sweep), where the journal may not speak of everything: links that it does
+    /// not know are left alone then, and it is whole when there are none.
+    pub fn sweep_when_whole(&self, parts: &Parts, journal: Arc<dyn Whole>) {
+        if journal.is_whole() {
+            return self.sweep(parts);
+        }
+        if !journal.is_possible() {
+            tracing::warn!("there is no journal: links that nobody owns are left alone");
+            return;
+        }
+        tracing::info!(
+            "the journal may lack something: links that nobody owns are left alone until it does not"
+        );
+        let (kernel, lives) = (Arc::clone(&parts.kernel), Arc::clone(&self.lives));
+        parts.tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(GRACE).await;
+                match kernel.unknown(lives.keys()).await {
+                    Ok(0) => break,
+                    Ok(links) => tracing::info!(links, "of before and not known: left alone"),
+                    Err(error) => tracing::warn!(%error, "looking for what nobody knows"),
+                }
+            }
+            journal.make();
+            sweep(kernel.as_ref(), &lives).await;
+        });
+    }
+
+    /// Marks links as the journal's for as long as it is written, so that what a process made whose
+    /// records are lost is never swept.
+    pub fn mark(&self, parts: &Parts, mut written: Receiver<bool>) {
+        let (kernel, lives) = (Arc::clone(&parts.kernel), Arc::clone(&self.lives));
+        parts.tasks.spawn(async move {
+            while written.changed().await.is_ok() {
+                kernel.mark(*written.borrow_and_update());
+                for live in lives.all() {
+                    let look = async { kernel.repair(&live.plan).await };
+                    let deadline = Instant::now() + MARK_PATIENCE;
+                    if let Ok(Some(Err(error))) = live.factory.during(deadline, look).await {
+                        tracing::warn!(id = live.id, %error, "its links cannot be marked");
+                    }
+                }
             }
         });
     }
@@ -153,6 +212,13 @@ impl Forwarder {
             table: Arc::clone(&parts.table),
         };
         parts.tasks.spawn(sessions.run());
+    }
+}
+
+async fn sweep(kernel: &dyn Kernel, lives: &Lives) {
+    match kernel.sweep(lives.keys()).await {
+        Ok(deleted) => tracing::info!(deleted, "looked for links that nobody owns"),
+        Err(error) => tracing::warn!(%error, "deleting what nobody owns"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nsm_model::ifname::IfName;
 use nsm_plan::{Changes, End, KeyDigest, Netns, NetnsId, Plan};
@@ -190,6 +191,12 @@ impl Executor {
                 Adopted::Repaired(repaired)
             })
         })?
+    }
+
+    /// Whether links that are made or repaired from now on have this forwarder's mark: those
+    /// without one are never swept, unless a plan that is known says that they are not its own.
+    pub fn mark(&self, on: bool) {
+        self.shared.marking.store(on, Ordering::Relaxed);
     }
 
     /// Forgets a namespace that is gone.

@@ -1,6 +1,7 @@
 //! What an executor remembers: namespaces with links of ours, and how each is found again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use nsm_plan::{End, Entry, KeyDigest, Netns, NetnsId, Resource, ResourceId};
@@ -35,8 +36,10 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) steps: Steps,
-    /// On the links that are made here.
+    /// Whose links are swept here.
     pub(crate) mark: Mark,
+    /// Whether it is put on links.
+    pub(crate) marking: AtomicBool,
     /// Whether interfaces are replaced without a gap.
     pub(crate) renames: bool,
     pub(crate) reaper: Reaper,
@@ -51,12 +54,18 @@ impl Shared {
         Ok(Self {
             steps,
             mark,
+            marking: AtomicBool::new(true),
             renames: takeover::renames_in_use(),
             reaper: Reaper::start(node)?,
             anchors: Anchors::default(),
             known: Mutex::default(),
             hands: RwLock::default(),
         })
+    }
+
+    /// What links of ours have in their alias.
+    pub(crate) fn wanted_mark(&self) -> Option<Mark> {
+        self.marking.load(Ordering::Relaxed).then_some(self.mark)
     }
 
     /// Held while links are made.

@@ -18,7 +18,7 @@ use crate::messages::{self, Place};
 use crate::netlink::Request;
 use crate::netns::NetnsFd;
 use crate::nsid;
-use crate::owner::Mark;
+use crate::owner::{self, Mark};
 use crate::session::{Made, Session};
 use crate::stats::{self, LinkState};
 
@@ -124,7 +124,7 @@ impl Session<'_, '_> {
         for (end, state) in link.ends().into_iter().zip(&states) {
             self.indices
                 .insert((end.netns, end.name.clone()), state.index);
-            let (differs, requests) = puts_right(end, state, self.shared.mark);
+            let (differs, requests) = puts_right(end, state, self.shared.wanted_mark());
             if differs.is_empty() {
                 continue;
             }
@@ -239,7 +239,7 @@ fn confirmed(state: &LinkState, end: &End, kind: &str) -> bool {
 }
 
 /// What differs in a link of ours, in words, and what puts it right.
-fn puts_right(end: &End, state: &LinkState, mark: Mark) -> (Vec<String>, Vec<Request>) {
+fn puts_right(end: &End, state: &LinkState, mark: Option<Mark>) -> (Vec<String>, Vec<Request>) {
     let (mut differs, mut attributes) = (Vec::new(), Vec::new());
     if state.name != end.name.as_str() {
         differs.push(format!("was named {}", state.name));
@@ -247,11 +247,12 @@ fn puts_right(end: &End, state: &LinkState, mark: Mark) -> (Vec<String>, Vec<Req
     }
     if state.alias != end.alias {
         differs.push("was without its alias".to_owned());
-    } else if state.mark != Some(mark) {
-        differs.push("was without its forwarder's mark".to_owned());
+    } else if state.mark != mark {
+        let which = if mark.is_some() { "was without" } else { "had" };
+        differs.push(format!("{which} its forwarder's mark"));
     }
-    if (state.alias.as_str(), state.mark) != (end.alias.as_str(), Some(mark)) {
-        attributes.push(LinkAttribute::IfAlias(mark.on(&end.alias)));
+    if (state.alias.as_str(), state.mark) != (end.alias.as_str(), mark) {
+        attributes.push(LinkAttribute::IfAlias(owner::marked(mark, &end.alias)));
     }
     if state.group != GROUP {
         differs.push(format!("was in group {}", state.group));

@@ -13,7 +13,7 @@ use nsm_plan::{End, GROUP, REAP_GROUP, Tunnel};
 
 use crate::netlink::Request;
 use crate::netns::NetnsFd;
-use crate::owner::Mark;
+use crate::owner::{self, Mark};
 
 /// `NETNSA_NSID` for "any free number" (`NETNSA_NSID_NOT_ASSIGNED`).
 const ANY_NSID: i32 = -1;
@@ -130,11 +130,11 @@ pub(crate) fn new_anchor(
 }
 
 /// Gives a born (or adopted) end its alias and brings it up. Sent inside its namespace.
-pub(crate) fn settle(end: &End, index: u32, mark: Mark) -> Vec<Request> {
+pub(crate) fn settle(end: &End, index: u32, mark: Option<Mark>) -> Vec<Request> {
     let object = format!("{} in {}", end.name, end.netns);
     let mut link = by_index(index);
     link.attributes = vec![
-        LinkAttribute::IfAlias(mark.on(&end.alias)),
+        LinkAttribute::IfAlias(owner::marked(mark, &end.alias)),
         LinkAttribute::Mtu(end.mtu.get()),
     ];
     link.header.flags = LinkFlags::Up;

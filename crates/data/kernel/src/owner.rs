@@ -33,11 +33,6 @@ impl Mark {
         Self(name.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
     }
 
-    /// An alias with this mark: 56 bytes of the kernel's 255.
-    pub(crate) fn on(self, alias: &str) -> String {
-        format!("{alias}:{self}")
-    }
-
     /// An alias of ours without its mark, and the mark; links of versions before have none.
     pub(crate) fn split(alias: &str) -> (&str, Option<Self>) {
         let marked = alias.rsplit_once(':').and_then(|(plain, mark)| {
@@ -48,6 +43,11 @@ impl Mark {
         });
         marked.unwrap_or((alias, None))
     }
+}
+
+/// An alias with a mark, 56 bytes of the kernel's 255; or without one.
+pub(crate) fn marked(mark: Option<Mark>, alias: &str) -> String {
+    mark.map_or_else(|| alias.to_owned(), |mark| format!("{alias}:{mark}"))
 }
 
 impl fmt::Display for Mark {
@@ -162,8 +162,10 @@ mod tests {
         let plain = alias(KeyDigest([0xab; 16]), Role::Client);
         let mark = Mark::of("forwarder-node-1");
         assert_ne!(mark, Mark::of("forwarder-node-2"));
-        assert_eq!(Mark::split(&mark.on(&plain)), (plain.as_str(), Some(mark)));
-        assert_eq!(mark.on(&plain).len(), 56);
+        let text = marked(Some(mark), &plain);
+        assert_eq!(Mark::split(&text), (plain.as_str(), Some(mark)));
+        assert_eq!(text.len(), 56);
+        assert_eq!(marked(None, &plain), plain);
         let rows = [
             plain.clone(),
             String::new(),

@@ -156,7 +156,7 @@ impl<'a, 'b> Session<'a, 'b> {
                     }
                     for end in link.ends() {
                         let index = self.index(end.netns, &end.name, end.index);
-                        for request in messages::settle(end, index, self.shared.mark) {
+                        for request in messages::settle(end, index, self.shared.wanted_mark()) {
                             push(&mut queue, end.netns, Step { request, entry });
                         }
                     }

@@ -38,6 +38,25 @@ enum Whose {
 }
 
 impl Executor {
+    /// Links with this forwarder's mark whose key is neither among these nor one of a plan that this
+    /// executor knows: how many there are.
+    ///
+    /// # Errors
+    /// [`ApplyError`] when the kernel cannot be asked.
+    pub fn unknown(&self, known: &BTreeSet<KeyDigest>) -> Result<usize, ApplyError> {
+        let mut node = self.workers().run(|_| Socket::open())??;
+        let (mut unknown, held) = (0, self.shared.keys());
+        for place in nsid::all(&mut node)? {
+            let strays = strays(&mut node, place, &self.shared, known)?;
+            let strays = strays.filter(|(link, whose)| {
+                let key = alias_key(&link.alias);
+                *whose == Whose::Nobodys && key.is_none_or(|key| !held.contains(&key))
+            });
+            unknown += strays.count();
+        }
+        Ok(unknown)
+    }
+
     /// Deletes links in every namespace that has a number in the node's, which have our group or
     /// an alias of ours and belong to nobody: neither to a plan that this executor applied or
     /// adopted, nor to one with these keys; and those that wait for their deletion. A link that
@@ -48,6 +67,18 @@ impl Executor {
     /// # Errors
     /// [`ApplyError`] when the kernel cannot be asked; a link that cannot be deleted is logged.
     pub fn sweep(&self, known: &BTreeSet<KeyDigest>) -> Result<usize, ApplyError> {
+        self.sweep_settled(known, SETTLE)
+    }
+
+    /// As [`sweep`](Self::sweep), where other forwarders have done what they were at after `settle`.
+    ///
+    /// # Errors
+    /// As [`sweep`](Self::sweep).
+    pub fn sweep_settled(
+        &self,
+        known: &BTreeSet<KeyDigest>,
+        settle: Duration,
+    ) -> Result<usize, ApplyError> {
         let mut node = self.workers().run(|_| Socket::open())??;
         // The node's own namespace has a number where a workload of ours lives in it: without one
         // there is nothing of ours there, and what is there is looked at by its number alone.
@@ -60,7 +91,7 @@ impl Executor {
             unsaid.extend(found.map(|(link, _)| (*place, link.index)));
         }
         if !unsaid.is_empty() {
-            std::thread::sleep(SETTLE);
+            std::thread::sleep(settle);
         }
         let mut swept = 0;
         for place in places {

@@ -9,22 +9,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use redb::{
     Database, DatabaseError, Durability, ReadableTable as _, TableDefinition, backends::FileBackend,
 };
 
 use super::{Records, Table};
 
-/// [`FORMAT`] and the boot.
-const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");
+/// [`FORMAT`], the boot, and whether it is [`WHOLE`].
+pub(super) const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");
 const FORMAT: &str = "format";
 const BOOT: &str = "boot";
+/// Whether everything that was agreed is in the file, but for what the last moment before a kill
+/// brought. A file that was made where there may have been connections is not, until somebody has
+/// looked; one of a version before has no such row, and is.
+pub(super) const WHOLE: &str = "whole";
+pub(super) const YES: &str = "yes";
+const NO: &str = "no";
 /// The only format so far: a record is the JSON of `nsm_chain::Record`.
 const KNOWN_FORMAT: u64 = 1;
 
 /// redb's cache, bytes; its default is 1 GiB. Nothing is read but at the start.
 const CACHE_BYTES: usize = 4 << 20;
+/// A file below this length is left as it is, and one of which this share is in use: cutting writes
+/// all of it anew, while connections wait to be taken up.
+const CUT_FROM: u64 = 2 << 20;
+const CUT_SHARE: u64 = 4;
 /// Records are about who is connected to whom: the role's user alone may read them.
 const MODE: u32 = 0o600;
 /// How long the process before, which may be ending, is waited for.
@@ -37,7 +47,7 @@ pub(super) struct Found {
     pub(super) database: Option<Database>,
     pub(super) records: Records,
     /// Whether nothing is missing.
-    pub(super) complete: bool,
+    pub(super) whole: bool,
 }
 
 /// Why the file was not opened.
@@ -50,15 +60,8 @@ enum Refused {
 
 /// Opens the file, or makes it.
 pub(super) fn find(path: &Path) -> anyhow::Result<Found> {
-    let new = !path.exists();
     match open(path) {
-        Ok((database, records)) => Ok(Found {
-            database: Some(database),
-            records,
-            // A role that had no journal yet may have had connections; what a damaged one told is
-            // missing until somebody has looked at it and taken it away.
-            complete: !new && !aside(path).exists(),
-        }),
+        Ok(found) => Ok(found),
         Err(Refused::Newer(found)) => bail!(
             "{}: has format {found}, this version knows {KNOWN_FORMAT}: run the version that wrote it, or move it away \
              (connections are asked for again then)",
@@ -82,11 +85,21 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Found> {
     }
 }
 
+/// Opens the file that could not be written.
+pub(super) fn again(path: &Path) -> anyhow::Result<Database> {
+    match open(path) {
+        Ok(found) => found.database.context("it has no database"),
+        Err(Refused::Newer(found)) => bail!("it has format {found} by now"),
+        Err(Refused::InUse) => bail!("another process has it by now"),
+        Err(Refused::Damaged(cause) | Refused::Io(cause)) => bail!("{cause}"),
+    }
+}
+
 fn nothing(database: Option<Database>) -> Found {
     Found {
         database,
         records: BTreeMap::new(),
-        complete: false,
+        whole: false,
     }
 }
 
@@ -104,15 +117,13 @@ fn anew(path: &Path, cause: &str) -> Found {
         cause,
         aside = ?aside,
         moved = moved.is_ok(),
-        "the journal is damaged and was moved aside: packets flow, connections are asked for again, and links that nobody \
-         owns are left alone for as long as that file is there"
+        "the journal is damaged and was moved aside: packets flow, connections are asked for again, and links that it spoke \
+         of are left alone until somebody knows them"
     );
-    nothing(open(path).ok().map(|(database, _)| database))
+    open(path).unwrap_or_else(|_| nothing(None))
 }
 
-type Opened = (Database, Records);
-
-fn open(path: &Path) -> Result<Opened, Refused> {
+fn open(path: &Path) -> Result<Found, Refused> {
     let until = Instant::now() + PATIENCE;
     loop {
         // A damaged file is met with a panic in places.
@@ -125,7 +136,7 @@ fn open(path: &Path) -> Result<Opened, Refused> {
     }
 }
 
-fn try_open(path: &Path) -> Result<Opened, Refused> {
+fn try_open(path: &Path) -> Result<Found, Refused> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -153,10 +164,15 @@ fn try_open(path: &Path) -> Result<Opened, Refused> {
         }
         Refused::Damaged(error.to_string())
     };
-    let boot = prepare(&database).map_err(damaged)?;
-    let boot = boot.map_err(Refused::Newer)?;
-    let records = read(&database, boot).map_err(damaged)?;
-    Ok((database, records))
+    let prepared = prepare(&database).map_err(damaged)?;
+    let Prepared { other_boot, whole } = prepared.map_err(Refused::Newer)?;
+    let records = read(&database, other_boot).map_err(damaged)?;
+    cut(path, &mut database, &records);
+    Ok(Found {
+        database: Some(database),
+        records,
+        whole,
+    })
 }
 
 fn refused(error: impl Into<DatabaseError>) -> Refused {
@@ -175,30 +191,57 @@ fn refused(error: impl Into<DatabaseError>) -> Refused {
     }
 }
 
-/// Whether it is of another boot, or else the newer format that it has.
-fn prepare(database: &Database) -> Result<Result<bool, u64>, redb::Error> {
+struct Prepared {
+    /// Nothing of what it spoke of is left.
+    other_boot: bool,
+    whole: bool,
+}
+
+/// Makes a journal of this boot of it; or else tells the newer format that it has.
+fn prepare(database: &Database) -> Result<Result<Prepared, u64>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     let boot = this_boot();
-    let other = {
+    let prepared = {
         let mut meta = transaction.open_table(META)?;
         let format = meta.get(FORMAT)?.map(|format| format.value().to_owned());
+        let fresh = format.is_none();
         let found = format.and_then(|format| format.parse().ok());
         if let Some(newer) = found.filter(|found| *found > KNOWN_FORMAT) {
             return Ok(Err(newer));
         }
         meta.insert(FORMAT, KNOWN_FORMAT.to_string().as_str())?;
         let before = meta.insert(BOOT, boot.as_str())?;
-        before.is_some_and(|before| before.value() != boot)
+        let other_boot = before.is_some_and(|before| before.value() != boot);
+        let said = meta.get(WHOLE)?.map(|whole| whole.value() == YES);
+        // Of another boot nothing is left that could be missing.
+        let whole = other_boot || said.unwrap_or(!fresh);
+        meta.insert(WHOLE, if whole { YES } else { NO })?;
+        Prepared { other_boot, whole }
     };
     for table in Table::ALL {
-        if other {
+        if prepared.other_boot {
             transaction.delete_table(table.definition())?;
         }
         transaction.open_table(table.definition())?;
     }
     transaction.commit()?;
-    Ok(Ok(other))
+    Ok(Ok(prepared))
+}
+
+/// Gives back what a crowd took that is gone: pages are used again, but the file is never cut else.
+fn cut(path: &Path, database: &mut Database, records: &Records) {
+    let rows = records.values().flatten();
+    let used: u64 = rows
+        .map(|(id, record)| (id.len() + record.len()) as u64)
+        .sum();
+    let length = fs::metadata(path).map_or(0, |file| file.len());
+    if length < CUT_FROM || length / CUT_SHARE < used {
+        return;
+    }
+    if let Err(error) = database.compact() {
+        tracing::warn!(path = ?path, %error, "the journal cannot be cut; it works as it is");
+    }
 }
 
 fn read(database: &Database, other_boot: bool) -> Result<Records, redb::Error> {

@@ -15,6 +15,7 @@ fn file(folder: &Path) -> PathBuf {
 /// Writes these records and ends.
 fn written(folder: &Path, records: &[(&str, &[u8])]) {
     let journalled = Journalled::open(Some(folder), NAME).unwrap();
+    journalled.wholeness().make();
     let journal = journalled.journal(Table::Connections).unwrap();
     for (id, record) in records {
         journal.keep(id, record.to_vec());
@@ -26,7 +27,7 @@ fn read(folder: &Path) -> (Vec<String>, bool) {
     let records = journalled.take(Table::Connections);
     (
         records.into_iter().map(|(id, _)| id).collect(),
-        journalled.complete,
+        journalled.whole,
     )
 }
 
@@ -36,7 +37,7 @@ fn what_was_kept_is_found_and_what_was_struck_is_not() {
     written(folder.path(), &[("a", b"1"), ("b", b"2"), ("a", b"3")]);
     {
         let mut journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
-        assert!(journalled.complete);
+        assert!(journalled.whole);
         assert_eq!(
             journalled.take(Table::Connections),
             [
@@ -53,10 +54,149 @@ fn what_was_kept_is_found_and_what_was_struck_is_not() {
 }
 
 #[test]
+fn a_file_that_begins_is_whole_when_somebody_has_looked() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        assert_eq!(read(folder.path()), (Vec::new(), false));
+    }
+    {
+        let journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
+        assert!(journalled.wholeness().is_possible());
+        journalled.wholeness().make();
+    }
+    assert_eq!(read(folder.path()), (Vec::new(), true));
+}
+
+/// A disk that refuses for a while.
+#[derive(Debug)]
+struct Refuses(
+    redb::backends::InMemoryBackend,
+    Arc<std::sync::atomic::AtomicBool>,
+);
+
+impl Refuses {
+    fn full(&self) -> std::io::Result<()> {
+        let refuses = self.1.load(std::sync::atomic::Ordering::Relaxed);
+        let error = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        (!refuses).then_some(()).ok_or_else(error)
+    }
+}
+
+impl redb::StorageBackend for Refuses {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.full()?;
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.full()?;
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.full()?;
+        self.0.write(offset, data)
+    }
+}
+
+/// What could not be written is told, and written when the disk takes it again.
+#[tokio::test]
+async fn a_disk_that_was_full_is_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), &[("before", b"1")]);
+    let refuses = Arc::<std::sync::atomic::AtomicBool>::default();
+    let backend = Refuses(redb::backends::InMemoryBackend::new(), Arc::clone(&refuses));
+    let database = Database::builder().create_with_backend(backend).unwrap();
+    // The file itself cannot be opened either, for now.
+    let (path, away) = (file(folder.path()), folder.path().join("away"));
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    let writer = Arc::new(Writer::start(path.clone(), database).unwrap());
+    let mut told = writer.written();
+    assert!(*told.borrow_and_update());
+    refuses.store(true, std::sync::atomic::Ordering::Relaxed);
+    let journal = writer::Kind {
+        writer: Arc::clone(&writer),
+        table: Table::Connections,
+    };
+    journal.keep("after", b"2".to_vec());
+    told.changed().await.unwrap();
+    assert!(!*told.borrow_and_update());
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    told.changed().await.unwrap();
+    assert!(*told.borrow_and_update());
+    drop((journal, writer));
+    let both = ["after", "before"].map(str::to_owned).to_vec();
+    assert_eq!(read(folder.path()), (both, true));
+}
+
+/// Sixty clients that come and go ten thousand times between them: pages are used again.
+#[test]
+fn the_file_does_not_grow_with_what_came_and_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = || fs::metadata(file(folder.path())).unwrap().len();
+    let churn = |rounds: usize| {
+        let journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
+        let journal = journalled.journal(Table::Connections).unwrap();
+        for round in 0..rounds {
+            let id = format!("client-{}", round % 60);
+            journal.keep(&id, vec![b'x'; 4_000 + round % 500]);
+            // Some commits hold one of them, some many.
+            if round % 7 == 0 {
+                std::thread::sleep(std::time::Duration::from_micros(500));
+            }
+            journal.forget(&id);
+            if round % 3 == 0 {
+                journal.keep(&id, vec![b'y'; 4_000]);
+            }
+        }
+    };
+    churn(60);
+    let first = size();
+    churn(10_000);
+    let last = size();
+    println!("journal: {first} bytes after 60, {last} after 10,000");
+    assert!(last <= BOUND, "{first} {last}");
+}
+
+#[test]
+fn a_file_is_cut_at_a_start_when_a_crowd_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = || fs::metadata(file(folder.path())).unwrap().len();
+    let crowd: Vec<String> = (0..2_000).map(|n| format!("client-{n}")).collect();
+    {
+        let journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
+        let journal = journalled.journal(Table::Connections).unwrap();
+        for id in &crowd {
+            journal.keep(id, vec![b'x'; 4_000]);
+        }
+    }
+    let most = size();
+    assert!(most > 8_000_000, "{most}");
+    {
+        let mut journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
+        assert_eq!(journalled.take(Table::Connections).len(), crowd.len());
+        let journal = journalled.journal(Table::Connections).unwrap();
+        crowd.iter().skip(3).for_each(|id| journal.forget(id));
+    }
+    assert_eq!(read(folder.path()).0.len(), 3);
+    assert!(size() <= BOUND, "{most} {}", size());
+    assert_eq!(read(folder.path()).0.len(), 3, "and again");
+}
+
+/// Sixty records of 4 KiB, and what redb holds of pages for them.
+const BOUND: u64 = 1 << 20;
+
+#[test]
 fn without_a_folder_there_is_no_journal() {
     let journalled = Journalled::open(None, NAME).unwrap();
     assert!(journalled.journal(Table::Connections).is_none());
-    assert!(!journalled.complete, "nothing is swept");
+    assert!(!journalled.whole, "nothing is swept");
 }
 
 /// What happened to the file, and whether records are still known then.
@@ -92,17 +232,17 @@ fn a_damaged_journal_is_moved_aside() {
         let folder = tempfile::tempdir().unwrap();
         written(folder.path(), &[("a", b"1"), ("b", &big)]);
         damage(&file(folder.path()));
-        let (known, complete) = read(folder.path());
-        assert!(known.is_empty(), "{what}: {known:?}");
-        assert!(!complete, "{what}: nothing may be swept");
+        // Also by the process after the next one.
+        for _ in 0..2 {
+            let (known, whole) = read(folder.path());
+            assert!(known.is_empty(), "{what}: {known:?}");
+            assert!(!whole, "{what}: nothing may be swept");
+        }
         let aside = folder.path().join(format!("{NAME}.journal.damaged"));
         assert!(aside.exists(), "{what}: kept for whoever looks into it");
         // It works again at once.
         written(folder.path(), &[("c", b"3")]);
-        let again = vec!["c".to_owned()];
-        assert_eq!(read(folder.path()), (again.clone(), false), "{what}");
-        fs::remove_file(aside).unwrap();
-        assert_eq!(read(folder.path()), (again, true), "{what}: looked at");
+        assert_eq!(read(folder.path()), (vec!["c".to_owned()], true), "{what}");
     }
 }
 
@@ -161,7 +301,7 @@ fn a_folder_that_cannot_be_written_is_done_without() {
     fs::create_dir(file(folder.path())).unwrap();
     let journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
     assert!(journalled.journal(Table::Connections).is_none());
-    assert!(!journalled.complete);
+    assert!(!journalled.whole);
 }
 
 #[test]
@@ -173,7 +313,7 @@ fn a_full_disk_stops_nothing() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/full", file(folder.path())).unwrap();
     let journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
-    assert!(!journalled.complete);
+    assert!(!journalled.whole);
     if let Some(journal) = journalled.journal(Table::Connections) {
         journal.keep("a", b"1".to_vec());
     }

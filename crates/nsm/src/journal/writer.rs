@@ -2,15 +2,19 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use nsm_chain::Journal;
 use redb::{Database, Durability, TableDefinition};
+use tokio::sync::watch;
+
+use super::file::{self, META, WHOLE, YES};
 
 /// How long a disk that refuses is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -43,12 +47,15 @@ type Waiting = BTreeMap<(Table, String), Option<Vec<u8>>>;
 #[derive(Default)]
 struct Queue {
     waiting: Waiting,
+    /// Nothing is missing any more.
+    whole: bool,
     ended: bool,
 }
 
 struct Shared {
     queue: Mutex<Queue>,
     came: Condvar,
+    written: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -68,16 +75,28 @@ impl Writer {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             came: Condvar::new(),
+            written: watch::Sender::new(true),
         });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || run(&path, &database, &theirs))
+            .spawn(move || run(&path, database, &theirs))
             .context("starting the journal's thread")?;
         Ok(Self {
             shared,
             thread: Some(thread),
         })
+    }
+
+    /// Whether commits go through.
+    pub(super) fn written(&self) -> watch::Receiver<bool> {
+        self.shared.written.subscribe()
+    }
+
+    /// From the next commit on the file says that nothing is missing in it.
+    pub(super) fn whole(&self) {
+        self.shared.queue().whole = true;
+        self.shared.came.notify_one();
     }
 
     fn write(&self, table: Table, id: &str, record: Option<Vec<u8>>) {
@@ -100,25 +119,28 @@ impl Drop for Writer {
 }
 
 /// Until the writer is dropped and nothing waits, or the disk refuses then.
-fn run(path: &Path, database: &Database, shared: &Shared) {
+fn run(path: &Path, database: Database, shared: &Shared) {
+    let mut database = Some(database);
     let mut failing = false;
     loop {
-        let (batch, ended) = {
+        let (batch, whole, ended) = {
             let mut queue = shared.queue();
-            while queue.waiting.is_empty() && !queue.ended {
+            while queue.waiting.is_empty() && !queue.whole && !queue.ended {
                 queue = shared
                     .came
                     .wait(queue)
                     .unwrap_or_else(PoisonError::into_inner);
             }
-            (std::mem::take(&mut queue.waiting), queue.ended)
+            let whole = std::mem::take(&mut queue.whole);
+            (std::mem::take(&mut queue.waiting), whole, queue.ended)
         };
-        if batch.is_empty() {
+        if batch.is_empty() && !whole {
             return;
         }
-        match commit(database, &batch) {
+        match attempt(path, &mut database, &batch, whole) {
             Ok(()) if failing => {
                 failing = false;
+                shared.written.send_replace(true);
                 tracing::info!(path = ?path, "the journal can be written again");
             }
             Ok(()) => {}
@@ -132,7 +154,9 @@ fn run(path: &Path, database: &Database, shared: &Shared) {
                     );
                 }
                 failing = true;
+                shared.written.send_replace(false);
                 put_back(shared, batch);
+                shared.queue().whole |= whole;
                 if ended {
                     return;
                 }
@@ -140,6 +164,27 @@ fn run(path: &Path, database: &Database, shared: &Shared) {
             }
         }
     }
+}
+
+/// A database that has failed once fails for ever: then the file is opened again.
+fn attempt(
+    path: &Path,
+    database: &mut Option<Database>,
+    batch: &Waiting,
+    whole: bool,
+) -> anyhow::Result<()> {
+    let known = database.take();
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        let open = match known {
+            Some(open) => open,
+            None => file::again(path)?,
+        };
+        commit(&open, batch, whole)?;
+        anyhow::Ok(open)
+    }));
+    let done = done.unwrap_or_else(|_| Err(anyhow!("it cannot be read any more")));
+    *database = Some(done?);
+    Ok(())
 }
 
 /// What was written meanwhile is newer.
@@ -150,7 +195,7 @@ fn put_back(shared: &Shared, batch: Waiting) {
     }
 }
 
-fn commit(database: &Database, batch: &Waiting) -> Result<(), redb::Error> {
+fn commit(database: &Database, batch: &Waiting, whole: bool) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     for table in Table::ALL {
@@ -161,6 +206,9 @@ fn commit(database: &Database, batch: &Waiting) -> Result<(), redb::Error> {
                 None => rows.remove(id.as_str())?,
             };
         }
+    }
+    if whole {
+        transaction.open_table(META)?.insert(WHOLE, YES)?;
     }
     transaction.commit()?;
     Ok(())

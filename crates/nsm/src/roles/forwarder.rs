@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use nsm_chain::Target;
 use nsm_confine::Profile;
-use nsm_forwarder::{Config, Forwarder, Netlink, Parts, Underlay};
+use nsm_forwarder::{Config, Forwarder, Kernel as _, Netlink, Parts, Underlay};
 use nsm_kernel::{Claim, Executor, NetnsFd, owner::ClaimError, setup};
 use nsm_model::mechanism::{Kind, default_port};
 use nsm_policy::roles::Role;
@@ -115,6 +115,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         address(&settings.connect_to).map_err(|error| anyhow!("--connect-to: {error}"))?,
     );
     let mut journalled = Journalled::open(settings.common.state_dir.as_deref(), &settings.name)?;
+    let wholeness = journalled.wholeness();
+    kernel.mark(*wholeness.written().borrow());
     let parts = Parts {
         journal: journalled.journal(Table::Connections),
         secret: station.secret.clone(),
@@ -130,11 +132,12 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     forwarder.attend(&config, &parts, gone, settings.metrics_interval);
     let restored = nsm_chain::restore(&forwarder.chain, journalled.take(Table::Connections)).await;
     tracing::info!(?restored, "connections of before");
-    if claimed.is_some() && journalled.complete && restored.unreadable == 0 {
-        forwarder.sweep(&parts);
+    if claimed.is_some() && restored.unreadable == 0 {
+        forwarder.sweep_when_whole(&parts, Arc::new(wholeness.clone()));
     } else {
         tracing::warn!("not everything of before is known: links that nobody owns are left alone");
     }
+    forwarder.mark(&parts, wholeness.written());
     if settings.path_probe {
         forwarder.probe(&parts, Arc::new(underlay));
     }

@@ -183,7 +183,10 @@ fn killed_at_any_step_of_making_or_taking_away() {
                 let steps = every_step(&mut node, before, after, |node, step| {
                     node.executor.apply(&plan, &node.pods).unwrap();
                     assert!(node.executor.reaper().wait_idle(LIMIT));
-                    let _swept = node.executor.sweep(&BTreeSet::new()).unwrap();
+                    let _swept = node
+                        .executor
+                        .sweep_settled(&BTreeSet::new(), Duration::ZERO)
+                        .unwrap();
                     assert_eq!(
                         everything(node, &plan),
                         wanted,
@@ -193,7 +196,10 @@ fn killed_at_any_step_of_making_or_taking_away() {
                 });
                 assert!(steps > 2, "{steps}");
                 every_step(&mut node, before, after, |node, step| {
-                    let _swept = node.executor.sweep(&BTreeSet::new()).unwrap();
+                    let _swept = node
+                        .executor
+                        .sweep_settled(&BTreeSet::new(), Duration::ZERO)
+                        .unwrap();
                     assert_eq!(everything(node, &plan), empty, "swept after step {step}");
                 });
             }
@@ -204,7 +210,10 @@ fn killed_at_any_step_of_making_or_taking_away() {
                     "step {step}: {adopted:?}"
                 );
                 assert!(node.executor.reaper().wait_idle(LIMIT));
-                let _swept = node.executor.sweep(&BTreeSet::new()).unwrap();
+                let _swept = node
+                    .executor
+                    .sweep_settled(&BTreeSet::new(), Duration::ZERO)
+                    .unwrap();
                 assert_eq!(everything(node, &plan), wanted, "adopted after step {step}");
                 clear(node, &plan, &empty);
             });
@@ -251,7 +260,10 @@ fn killed_at_any_step_of_a_replacement() {
             assert!(node.executor.reaper().wait_idle(LIMIT));
             let end = |node: &mut Node, plan: &Plan, wanted: &str, what: &str| {
                 assert!(node.executor.reaper().wait_idle(LIMIT));
-                let _swept = node.executor.sweep(&BTreeSet::new()).unwrap();
+                let _swept = node
+                    .executor
+                    .sweep_settled(&BTreeSet::new(), Duration::ZERO)
+                    .unwrap();
                 assert_eq!(of_pods(node, &pods), wanted, "{from} to {to}: {what}");
                 node.executor.undo(plan).unwrap();
                 assert!(node.executor.reaper().wait_idle(LIMIT));
@@ -289,7 +301,10 @@ fn killed_at_any_step_of_a_replacement() {
                 );
             });
             every_step(&mut node, &old, &new, |node, step| {
-                let _swept = node.executor.sweep(&BTreeSet::new()).unwrap();
+                let _swept = node
+                    .executor
+                    .sweep_settled(&BTreeSet::new(), Duration::ZERO)
+                    .unwrap();
                 assert_eq!(of_pods(node, &pods), nothing, "swept after step {step}");
             });
         }
