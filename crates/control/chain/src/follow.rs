@@ -2,20 +2,21 @@
 //! connections that go through it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use futures_util::StreamExt as _;
-use nsm_api::connection::{
-    Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector, PathSegment, State,
-};
+use nsm_api::connection::{Connection, MonitorScopeSelector, PathSegment};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Backoff, Events, Hop, Tasks, Transport, elements::Downstream};
+use crate::{Backoff, Hop, Tasks, Transport, elements::Downstream};
 
+mod events;
 mod resume;
+mod shown;
+
+use shown::Shown;
 
 /// How long a hop that is no endpoint may be away before its connections are asked for again: a
 /// restart of a manager or a forwarder takes less, and their packets flow meanwhile.
@@ -91,12 +92,14 @@ struct Stream {
     next: Downstream,
     /// The peer is an endpoint.
     last: bool,
-    ids: Mutex<BTreeSet<String>>,
+    ids: Mutex<Shown>,
     emptied: Notify,
+    /// A connection joined that the peer has not shown.
+    doubted: Notify,
 }
 
 impl Stream {
-    fn ids(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+    fn ids(&self) -> std::sync::MutexGuard<'_, Shown> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,6 +138,9 @@ impl Follower {
     fn join(&self, id: &str, next: Downstream, hop: Arc<dyn Hop>, last: bool, resumed: bool) {
         let key = format!("{next} {}", hop.peer());
         let mut state = self.0.state();
+        if resumed && !state.is_resuming(id) {
+            return;
+        }
         if let Some(before) = state
             .peers
             .insert(id.to_owned(), key.clone())
@@ -143,15 +149,21 @@ impl Follower {
             state.leave(&before, id);
         }
         if let Some(stream) = state.streams.get(&key) {
-            stream.ids().insert(id.to_owned());
+            let mut ids = stream.ids();
+            ids.insert(id);
+            if resumed && ids.expect(id) {
+                stream.doubted.notify_one();
+            }
             return;
         }
-        let ids = Mutex::new(BTreeSet::from([id.to_owned()]));
+        let mut ids = Shown::default();
+        ids.insert(id);
         let stream = Arc::new(Stream {
             next,
             last,
-            ids,
+            ids: Mutex::new(ids),
             emptied: Notify::new(),
+            doubted: Notify::new(),
         });
         state.streams.insert(key.clone(), Arc::clone(&stream));
         drop(state);
@@ -175,9 +187,7 @@ impl Followed {
         let Some(stream) = self.streams.get(key) else {
             return;
         };
-        let mut ids = stream.ids();
-        ids.remove(id);
-        if ids.is_empty() {
+        if stream.ids().remove(id) {
             stream.emptied.notify_one();
         }
     }
@@ -246,17 +256,12 @@ impl Inner {
             path_segments: vec![segment],
             ..Default::default()
         };
-        // What was asked for before the peer's first word must be in it.
-        let before: Vec<String> = if resumed {
-            stream.ids().iter().cloned().collect()
-        } else {
-            Vec::new()
-        };
+        stream.ids().begin(resumed);
         match hop.monitor(selector).await {
             Ok(events) => {
                 tokio::select! {
                     biased;
-                    () = self.events(stream, events, before) => {}
+                    () = self.events(stream, events) => {}
                     () = hop.lost() => {}
                 }
             }
@@ -269,64 +274,6 @@ impl Inner {
         }
     }
 
-    async fn events(&self, stream: &Stream, mut events: Events, mut before: Vec<String>) {
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    if event.r#type == ConnectionEventType::INITIAL_STATE_TRANSFER {
-                        let known = self.ours(&event);
-                        for id in before.drain(..).filter(|id| !known.contains_key(id)) {
-                            self.tell(stream, &id, Change::Refresh, None);
-                        }
-                    }
-                    self.event(stream, &event);
-                }
-                Err(error) => {
-                    tracing::debug!(hop = %stream.next, %error, "the next hop's monitor stream ended");
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The connections of an event that have a segment of ours, by our id.
-    fn ours<'a>(&self, event: &'a ConnectionEvent) -> BTreeMap<String, &'a Connection> {
-        let mut ours = BTreeMap::new();
-        for connection in event.connections.values() {
-            // One path may pass here twice: what is meant is where the peer stands, or one before.
-            let index = connection.path.index as usize;
-            for at in [index.checked_sub(1), Some(index)].into_iter().flatten() {
-                if let Some(segment) = connection.path.path_segments.get(at)
-                    && segment.name == self.name
-                {
-                    ours.insert(segment.id.clone(), connection);
-                }
-            }
-        }
-        ours
-    }
-
-    fn event(&self, stream: &Stream, event: &ConnectionEvent) {
-        let deleted = event.r#type == ConnectionEventType::DELETE;
-        for (id, connection) in self.ours(event) {
-            match connection.state.as_known().unwrap_or(State::UP) {
-                _ if deleted => self.tell(stream, &id, Change::Down, Some(connection)),
-                State::DOWN => self.tell(stream, &id, Change::Down, Some(connection)),
-                State::REFRESH_REQUESTED => {
-                    self.tell(stream, &id, Change::Refresh, Some(connection));
-                }
-                State::RESELECT_REQUESTED => {
-                    self.tell(stream, &id, Change::Move, Some(connection));
-                }
-                State::UP => {
-                    if stream.ids().contains(&id) {
-                        self.sink.seen(&id, connection);
-                    }
-                }
-            }
-        }
-    }
-
     fn tell(&self, stream: &Stream, id: &str, change: Change, shown: Option<&Connection>) {
         if stream.ids().contains(id) {
             self.sink.changed(id, change, shown);
@@ -334,7 +281,7 @@ impl Inner {
     }
 
     fn tell_all(&self, stream: &Stream, change: Change) {
-        let ids: Vec<String> = stream.ids().iter().cloned().collect();
+        let ids = stream.ids().all();
         for id in ids {
             self.sink.changed(&id, change, None);
         }

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{DIAL, Follower, RETRY};
+use super::{DIAL, Followed, Follower, RETRY};
 use crate::{Backoff, elements::Downstream};
 
 /// Stands for the peer of a connection whose peer is being found.
@@ -48,7 +48,13 @@ impl Follower {
     }
 
     fn is_resuming(&self, id: &str) -> bool {
-        let state = self.0.state();
-        state.peers.get(id).is_some_and(|key| key == RESUMING)
+        self.0.state().is_resuming(id)
+    }
+}
+
+impl Followed {
+    /// Nobody has asked for it, or forgotten it, since.
+    pub(super) fn is_resuming(&self, id: &str) -> bool {
+        self.peers.get(id).is_some_and(|key| key == RESUMING)
     }
 }

@@ -1,0 +1,175 @@
+//! Connections that are taken up again at a peer: each is looked for, and no crowd comes at once.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use nsm_api::{
+    connection::{
+        Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector, Path, PathSegment,
+    },
+    networkservice::NetworkServiceRequest,
+};
+use nsm_chain::{
+    Code, Descriptors, Error, Events, Hop, Target, Tasks, Transport,
+    elements::Downstream,
+    follow::{Change, Follower, Sink},
+};
+use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
+use nsm_test_support::{Pipe, spiffe};
+use tokio::time::{Instant, sleep};
+
+/// Of which connections was told that they are to be asked for again, and when.
+struct Told(Instant, Mutex<Vec<(u128, String)>>);
+
+impl Sink for Told {
+    fn changed(&self, id: &str, change: Change, _: Option<&Connection>) {
+        assert_eq!(change, Change::Refresh, "{id}");
+        let after = self.0.elapsed().as_millis();
+        self.1.lock().unwrap().push((after, id.to_owned()));
+    }
+
+    fn seen(&self, _: &str, _: &Connection) {}
+}
+
+/// The peer's own path segment ends it.
+fn connection(id: &str) -> Connection {
+    let ids = [("client", "c"), ("own", id), ("far", "")];
+    let segment = |(name, id): (&str, &str)| PathSegment {
+        name: name.to_owned(),
+        id: id.to_owned(),
+        ..Default::default()
+    };
+    let path = Path {
+        path_segments: ids.map(segment).to_vec(),
+        index: 2,
+        ..Default::default()
+    };
+    Connection {
+        id: format!("far-{id}"),
+        path: buffa::MessageField::some(path),
+        ..Default::default()
+    }
+}
+
+/// Follows at a peer that shows these.
+fn follower(shown: &[String]) -> (Follower, Arc<Told>) {
+    let shown = shown.iter().map(|id| connection(id)).collect();
+    let peer = Crowded(spiffe("far"), Arc::default(), Arc::new(shown));
+    let told = Arc::new(Told(Instant::now(), Mutex::default()));
+    (
+        Follower::new("own", Arc::new(peer), Tasks::new(), told.clone()),
+        told,
+    )
+}
+
+fn next() -> Downstream {
+    let target = Target::Url(EndpointUrl::parse("tcp://10.0.0.9:5001"));
+    Downstream::at(target, None, None)
+}
+
+async fn ms(ms: u64) {
+    sleep(Duration::from_millis(ms)).await;
+}
+
+/// After a restart one finds the peer first, and the others join its stream.
+#[tokio::test(start_paused = true)]
+async fn whoever_joins_a_stream_is_looked_for_in_it() {
+    let (follower, told) = follower(&["a".to_owned(), "b".to_owned()]);
+    follower.resume("a", next(), false, |_| {});
+    ms(1_000).await;
+    for id in ["b", "gone", "forgotten"] {
+        follower.resume(id, next(), false, |_| {});
+    }
+    follower.forget("forgotten");
+    ms(1_000).await;
+    let told = told.1.lock().unwrap();
+    let told: Vec<&str> = told.iter().map(|(_, id)| id.as_str()).collect();
+    assert_eq!(told, ["gone"]);
+}
+
+/// Its table comes in several events, or none of it is left.
+#[tokio::test(start_paused = true)]
+async fn a_peer_of_many_is_not_stormed() {
+    const CROWD: usize = 600;
+    let ids: Vec<String> = (0..CROWD).map(|n| format!("{n:03}")).collect();
+    for (shown, missing) in [(&ids[..CROWD - 1], 1), (&ids[..0], CROWD)] {
+        let (follower, told) = follower(shown);
+        for id in &ids {
+            follower.resume(id, next(), false, |_| {});
+        }
+        ms(10_000).await;
+        let told = told.1.lock().unwrap();
+        assert_eq!(told.len(), missing);
+        let times: Vec<u128> = told.iter().map(|(after, _)| *after).collect();
+        let at_once = times.chunk_by(|one, other| one == other).map(<[_]>::len);
+        assert!(at_once.max() <= Some(2), "{times:?}");
+        assert!(times.last() < Some(&4_000), "{times:?}");
+    }
+}
+
+/// A peer with many connections, shown as our own hops do.
+#[derive(Clone)]
+struct Crowded(SpiffeId, Arc<Pipe>, Arc<Vec<Connection>>);
+
+#[async_trait]
+impl Transport for Crowded {
+    async fn connect(&self, _: &Target, _: Instant) -> Result<Arc<dyn Hop>, Error> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Hop for Crowded {
+    fn peer(&self) -> &SpiffeId {
+        &self.0
+    }
+
+    fn certificate(&self) -> &[u8] {
+        &[]
+    }
+
+    fn retire(&self) {}
+
+    async fn request(&self, _: NetworkServiceRequest, _: Instant) -> Result<Connection, Error> {
+        Err(Error::new(Code::Unimplemented, "nobody asks"))
+    }
+
+    async fn close(&self, _: Connection, _: Instant) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn monitor(&self, _: MonitorScopeSelector) -> Result<Events, Error> {
+        let kinds = [ConnectionEventType::INITIAL_STATE_TRANSFER]
+            .into_iter()
+            .chain(std::iter::repeat(ConnectionEventType::UPDATE));
+        let empty: &[Connection] = &[];
+        let chunks = self.2.chunks(256);
+        let chunks = chunks.chain(self.2.is_empty().then_some(empty));
+        let events: Vec<_> = chunks
+            .zip(kinds)
+            .map(|(some, kind)| {
+                let some = some.iter().map(|one| (one.id.clone(), one.clone()));
+                Ok(ConnectionEvent {
+                    r#type: kind.into(),
+                    connections: some.collect(),
+                    ..Default::default()
+                })
+            })
+            .collect();
+        let events = futures_util::stream::iter(events);
+        Ok(events.chain(futures_util::stream::pending()).boxed())
+    }
+
+    fn descriptors(&self) -> &dyn Descriptors {
+        self.1.as_ref()
+    }
+
+    async fn lost(&self) {
+        std::future::pending().await
+    }
+}
