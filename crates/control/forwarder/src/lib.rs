@@ -7,6 +7,7 @@
 
 pub mod elements;
 mod kernel;
+mod leftover;
 mod lives;
 mod moves;
 mod netlink;

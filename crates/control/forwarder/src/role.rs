@@ -300,7 +300,12 @@ fn list(
             config.vxlan_port,
         )),
         // On the way back: both sides become interfaces.
-        Box::new(Xconnect::new(kernel, vnis.clone(), lives.clone())),
+        Box::new(Xconnect::new(
+            kernel,
+            vnis.clone(),
+            lives.clone(),
+            tasks.clone(),
+        )),
         // The candidates in turn.
         Box::new(RoundRobin::new(directory, roles)),
         // What the next hop is offered.

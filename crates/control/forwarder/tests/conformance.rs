@@ -190,6 +190,7 @@ impl World {
                 self.kernel.clone(),
                 self.vnis.clone(),
                 self.lives.clone(),
+                self.tasks.clone(),
             )),
             Box::new(self.translation()),
             Box::new(Far { mechanism: far }),

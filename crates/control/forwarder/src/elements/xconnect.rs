@@ -15,7 +15,7 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Call, Code, Connections, Element, Error, Kept, Next, Record,
+    Call, Code, Connections, Element, Error, Kept, Next, Record, Tasks,
     begin::Factory,
     elements::{Fallen, Held, Own},
 };
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     Adopted, Kernel, KernelError, Lives, Tunnel, Vnis,
     kernel::Namespaces,
+    leftover,
     lives::{Broken, Live},
 };
 
@@ -57,6 +58,7 @@ pub struct Xconnect {
     kernel: Arc<dyn Kernel>,
     vnis: Arc<Vnis>,
     lives: Arc<Lives>,
+    tasks: Tasks,
 }
 
 impl std::fmt::Debug for Xconnect {
@@ -75,11 +77,12 @@ enum Outcome {
 impl Xconnect {
     /// The element.
     #[must_use]
-    pub fn new(kernel: Arc<dyn Kernel>, vnis: Arc<Vnis>, lives: Arc<Lives>) -> Self {
+    pub fn new(kernel: Arc<dyn Kernel>, vnis: Arc<Vnis>, lives: Arc<Lives>, tasks: Tasks) -> Self {
         Self {
             kernel,
             vnis,
             lives,
+            tasks,
         }
     }
 
@@ -216,10 +219,14 @@ impl Xconnect {
             return Ok(());
         };
         self.lives.remove(id);
-        self.kernel
-            .undo(standing.plan)
-            .await
-            .map_err(|error| to_error(id, error))
+        let undone = self.kernel.undo(standing.plan.clone()).await;
+        if undone.is_err() {
+            // Nobody else knows of it any more.
+            let (kernel, lives) = (Arc::clone(&self.kernel), Arc::clone(&self.lives));
+            let later = leftover::take_back(id.to_owned(), standing.plan, kernel, lives);
+            self.tasks.spawn(later);
+        }
+        undone.map_err(|error| to_error(id, error))
     }
 
     /// What the kernel still holds of a connection after our restart.

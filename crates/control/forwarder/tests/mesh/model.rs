@@ -30,6 +30,8 @@ struct State {
     /// Refuse the first device with a VNI, whatever it is: somebody else has it.
     take_next: bool,
     fail_next: Option<KernelError>,
+    /// How many plans are not let go of.
+    keeps: usize,
     applied: usize,
     undone: usize,
 }
@@ -105,6 +107,11 @@ impl Model {
         let mut state = self.state();
         state.fought = chosen;
         chosen.map(|chosen| state.lose(chosen));
+    }
+
+    /// The next so many plans cannot be taken back.
+    pub(crate) fn keep(&self, plans: usize) {
+        self.state().keeps = plans;
     }
 
     /// How often something was put right.
@@ -229,6 +236,10 @@ impl Kernel for Model {
         tokio::task::yield_now().await;
         let mut state = self.state();
         state.undone += 1;
+        if let Some(less) = state.keeps.checked_sub(1) {
+            state.keeps = less;
+            return Err(KernelError::Refused("device or resource busy".to_owned()));
+        }
         for entry in plan.entries() {
             state.standing.remove(&entry.id);
         }

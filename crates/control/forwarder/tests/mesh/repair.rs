@@ -70,3 +70,43 @@ async fn what_went_with_its_namespace_is_closed() {
     assert_eq!(node.kernel.counts().1, 1, "closed");
     assert_eq!(node.kernel.repairs(), 0, "and not mended");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kernel_would_not_let_go_of_is_taken_back_later() {
+    let world = World::new();
+    let node = world.node(1);
+    let _nse = world.endpoint("nse-a", &node, &[]);
+    let session = connect(&world.client("nsc", &node), "nsc-0").await;
+    node.kernel.keep(3);
+    let error = session.close().await.unwrap_err().to_string();
+    assert!(error.contains("device or resource busy"), "{error}");
+    assert!(node.kernel.standing() > 0);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!((node.kernel.standing(), node.kernel.counts().1), (0, 4));
+    // For ever is not gone on.
+    let session = connect(&world.client("nsc", &node), "nsc-1").await;
+    node.kernel.keep(usize::MAX);
+    session.close().await.unwrap_err();
+    sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(node.kernel.counts().1, 4 + 16);
+}
+
+/// Who has come again meanwhile keeps what it has.
+#[tokio::test(start_paused = true)]
+async fn what_is_a_connections_again_is_not_taken_back() {
+    let world = World::new();
+    let node = world.node(1);
+    let _nse = world.endpoint("nse-a", &node, &[]);
+    let client = world.client("nsc", &node);
+    let session = connect(&client, "nsc-0").await;
+    node.kernel.keep(1);
+    session.close().await.unwrap_err();
+    let session = connect(&client, "nsc-0").await;
+    let standing = node.kernel.standing();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        (node.kernel.standing(), node.kernel.counts().1),
+        (standing, 1)
+    );
+    session.close().await.unwrap();
+}
