@@ -6,7 +6,7 @@
 //! connection is told to ask again; that request selects anew.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,6 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How often a quiet watch is asked whether anybody still needs it.
 const NEEDED: Duration = Duration::from_secs(60);
+/// How long no connection is moved back to an endpoint that failed it, and how often that doubles:
+/// to half an hour.
+const SHUNNED: (Duration, u32) = (Duration::from_secs(30), 6);
+/// How many of those are remembered for a connection: more than anybody has replicas.
+const MAX_SHUNNED: usize = 32;
 /// The longest wait between two connections that are told: many of one service do not come at once.
 const SPREAD_MS: u64 = 20;
 
@@ -42,6 +47,37 @@ impl Kept for Selected {
 /// The connection's endpoint no longer fits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unfit;
+
+/// Endpoints that have failed a connection, when last, and how often: none is moved back to one of
+/// them for [`SHUNNED`], then twice as long, since a path that is broken may stay so while its
+/// endpoint registers again and again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shunned(BTreeMap<String, (Instant, u32)>);
+
+impl Shunned {
+    /// It failed just now.
+    pub(crate) fn add(&mut self, endpoint: &str) {
+        let known = self.0.get(endpoint).map_or(0, |(_, times)| *times);
+        let times = known.saturating_add(1);
+        self.0.insert(endpoint.to_owned(), (Instant::now(), times));
+        if self.0.len() > MAX_SHUNNED {
+            let oldest = self.0.iter().min_by_key(|(_, (at, _))| *at);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.0.remove(&oldest);
+            }
+        }
+    }
+
+    /// Those that no connection is moved back to now.
+    fn names(&self) -> Vec<String> {
+        let shunned = |(at, times): &(Instant, u32)| {
+            let wait = SHUNNED.0 * (1 << (times - 1).min(SHUNNED.1));
+            at.elapsed() < wait
+        };
+        let names = self.0.iter().filter(|(_, one)| shunned(one));
+        names.map(|(name, _)| name.clone()).collect()
+    }
+}
 
 /// See the module.
 pub(crate) struct Moves {
@@ -145,11 +181,17 @@ impl Moves {
             else {
                 return false;
             };
+            let mut shunned = live.store.get::<Shunned>().unwrap_or_default().names();
+            shunned.retain(|name| *name != chosen);
             // An end that has passed says nothing here: its endpoint may be renewed.
-            let fit = select::candidates(&known.labels, &service, &endpoints, 0, &[], &[]);
+            let mut fit = select::candidates(&known.labels, &service, &endpoints, 0, &[], &shunned);
+            fit.retain(|fits| !fits.failed);
+            // Those of the first match that leads to anybody come first.
+            let best = fit.first().map(|fits| fits.tier);
+            let mut fit = fit.iter().filter(|fits| Some(fits.tier) == best);
             endpoints.iter().any(|endpoint| endpoint.name == chosen)
-                && !fit.is_empty()
-                && fit.iter().all(|fits| fits.endpoint.name != chosen)
+                && best.is_some()
+                && fit.all(|fits| fits.endpoint.name != chosen)
         };
         Ok(self.selected(name).filter(is_unfit).collect())
     }

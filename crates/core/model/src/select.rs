@@ -17,17 +17,24 @@ pub struct Candidate<'a> {
     pub endpoint: &'a NetworkServiceEndpoint,
     /// Its share: the sum of the weights of the routes that lead to it, at least 1.
     pub weight: u64,
+    /// How many matches of the service were fallen through before the one that leads to it: those
+    /// of an earlier match stand before those of a later one.
+    pub tier: usize,
+    /// Whether its registration has run out; such candidates stand after the others.
+    pub expired: bool,
     /// Whether it has failed this connection; such candidates stand last.
     pub failed: bool,
 }
 
 /// The endpoints that may serve a connection with `labels`, best first.
 ///
-/// `endpoints` are those registered for the service; the ones that have expired at `now_unix`
-/// (seconds) are left out. `key` identifies the connection: the same key gets the same order, and
-/// over many keys each endpoint comes first as often as its weight says. The endpoints named in
-/// `failed` come last. Empty where nothing fits. Whoever selects often for one service keeps its
-/// [`Rules`] instead.
+/// `endpoints` are those registered for the service. Where a match falls through, those of the next
+/// one stand behind its own: an endpoint that is registered may be dead, which is known to who asks
+/// it. The ones that have expired at `now_unix` (seconds) stand behind all others: a registry ends
+/// what is over, so that a record that is still there was not renewed because a registry is away.
+/// `key` identifies the connection: the same key gets the same order, and over many keys each
+/// endpoint comes first as often as its weight says. The endpoints named in `failed` come last.
+/// Empty where nothing fits. Whoever selects often for one service keeps its [`Rules`] instead.
 pub fn candidates<'a>(
     labels: &Labels,
     service: &NetworkService,

@@ -100,9 +100,10 @@ fn selected(
     assert!(found == rules.candidates(labels, endpoints, NOW, b"key", &failed));
     assert!(found.len() <= endpoints.len());
     assert!(found.is_empty() || select::applies(labels, service));
-    assert!(found.is_sorted_by_key(|candidate| candidate.failed));
+    assert!(found.is_sorted_by_key(|one| (one.failed, one.expired, one.tier)));
     for (at, candidate) in found.iter().enumerate() {
-        assert!(candidate.weight >= 1 && !select::expired(candidate.endpoint, NOW));
+        let expired = select::expired(candidate.endpoint, NOW);
+        assert!(candidate.weight >= 1 && candidate.expired == expired);
         let name = &candidate.endpoint.name;
         assert!(found[..at].iter().all(|other| other.endpoint.name != *name));
         assert_eq!(candidate.failed, failed.contains(name));

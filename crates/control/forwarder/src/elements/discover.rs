@@ -7,7 +7,7 @@
 //! *Where it stands*: after `recvfd`; before `roundrobin`, which tries the candidates.
 //! *On Close*: nothing.
 
-use std::{sync::Arc, time::UNIX_EPOCH};
+use std::{collections::BTreeSet, sync::Arc, time::UNIX_EPOCH};
 
 use async_trait::async_trait;
 use nsm_api::{
@@ -22,14 +22,14 @@ use nsm_model::select;
 use serde::{Deserialize, Serialize};
 
 use super::mechanismtranslation::Far;
-use crate::moves::{Moves, Selected, Unfit};
+use crate::moves::{Moves, Selected, Shunned, Unfit};
 
 /// How many failed endpoints of one connection are put last: more than anybody has replicas.
 const MAX_FAILED: usize = 32;
 
-/// The endpoints to try, best first.
+/// The endpoints to try, best first, and after how many of the service's matches each comes.
 #[derive(Debug, Clone, Default)]
-pub struct Candidates(pub Vec<NetworkServiceEndpoint>);
+pub struct Candidates(pub Vec<(NetworkServiceEndpoint, usize)>);
 
 /// Endpoints that this connection has been moved away from, the last one last.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -116,7 +116,7 @@ impl Discover {
                 return Err(offers_not(connection, &endpoint));
             }
             connection.payload = service?.payload;
-            return Ok(Candidates(vec![endpoint]));
+            return Ok(Candidates(vec![(endpoint, 0)]));
         }
         let (service, endpoints) = tokio::join!(
             self.directory.service(&name, call.deadline),
@@ -152,7 +152,7 @@ impl Discover {
         Ok(Candidates(
             found
                 .into_iter()
-                .map(|candidate| candidate.endpoint.clone())
+                .map(|candidate| (candidate.endpoint.clone(), candidate.tier))
                 .collect(),
         ))
     }
@@ -185,18 +185,30 @@ fn reselect(call: &Call, connection: &mut Connection) {
     let named = std::mem::take(&mut connection.network_service_endpoint_name);
     let chosen = call.store.take_kept::<Chosen>().map(|chosen| chosen.0);
     let mut failed = call.store.kept::<Failed>().unwrap_or_default();
-    for name in chosen
-        .into_iter()
-        .chain([named])
-        .filter(|name| !name.is_empty())
-    {
+    let mut shunned = call.store.get::<Shunned>().unwrap_or_default();
+    let names = BTreeSet::from_iter(chosen.into_iter().chain([named]));
+    for name in names.into_iter().filter(|name| !name.is_empty()) {
+        shunned.add(&name);
         failed.0.retain(|known| *known != name);
         failed.0.push(name);
     }
     let surplus = failed.0.len().saturating_sub(MAX_FAILED);
     failed.0.drain(..surplus);
     call.store.keep(failed);
-    // Whoever comes next negotiates anew, and is not asked to choose as well.
+    call.store.put(shunned);
+    forget_choice(call, connection);
+}
+
+/// What is registered has changed: everybody is asked in the order of the rules, also who failed
+/// before; the one that serves until then has not.
+fn choose_anew(call: &Call, connection: &mut Connection) {
+    connection.network_service_endpoint_name.clear();
+    call.store.take_kept::<Failed>();
+    forget_choice(call, connection);
+}
+
+/// Whoever comes next negotiates anew, and is not asked to choose as well.
+fn forget_choice(call: &Call, connection: &mut Connection) {
     call.store.take_kept::<Far>();
     connection.state = State::UP.into();
 }
@@ -215,8 +227,10 @@ impl Element<Connections> for Discover {
     ) -> Result<Connection, Error> {
         let connection = request.connection.get_or_insert_default();
         let unfit = call.store.take::<Unfit>().is_some();
-        if unfit || connection.state == State::RESELECT_REQUESTED {
+        if connection.state == State::RESELECT_REQUESTED {
             reselect(call, connection);
+        } else if unfit {
+            choose_anew(call, connection);
         }
         let candidates = self.candidates(call, connection).await?;
         // A name that nobody registered is followed for nobody.

@@ -3,6 +3,8 @@
 //! *What it does*: sdk `pkg/networkservice/common/roundrobin`, where the turn is by a global
 //! counter. Here the order is `discover`'s, by weight and the connection's own key, so that a retry
 //! goes to the same endpoint.
+//! Where a match of the service falls through, those of the next one are asked if nobody is there
+//! of those before: one that is there and refuses is not gone round.
 //! Who answers must be the endpoint's owner, or the manager of its node.
 //! *Where it stands*: after `xconnect`; before the elements that speak to one next hop.
 //! *On Close*: nothing; `connect` knows where the connection went.
@@ -66,6 +68,11 @@ fn worth_another(error: &Error) -> bool {
     )
 }
 
+/// Whether this says that nobody is there.
+fn is_away(error: &Error) -> bool {
+    matches!(error.code, Code::Unavailable | Code::NotFound)
+}
+
 #[async_trait]
 impl Element<Connections> for RoundRobin {
     fn name(&self) -> &'static str {
@@ -80,7 +87,11 @@ impl Element<Connections> for RoundRobin {
     ) -> Result<Connection, Error> {
         let Candidates(candidates) = call.scratch.get().unwrap_or_default();
         let mut first_cause = None;
-        for endpoint in candidates.iter().take(MAX_TRIES) {
+        let mut last_tier = usize::MAX;
+        for (endpoint, tier) in candidates.iter().take(MAX_TRIES) {
+            if *tier > last_tier {
+                continue;
+            }
             let mut request = request.clone();
             endpoint.name.clone_into(
                 &mut request
@@ -106,6 +117,9 @@ impl Element<Connections> for RoundRobin {
                 Err(error) => {
                     tracing::info!(endpoint = endpoint.name, %error, "candidate refused");
                     let go_on = worth_another(&error);
+                    if !is_away(&error) {
+                        last_tier = last_tier.min(*tier);
+                    }
                     first_cause.get_or_insert(error);
                     if !go_on {
                         break;

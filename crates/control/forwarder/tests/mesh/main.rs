@@ -4,6 +4,7 @@
 
 mod heals;
 mod model;
+mod preferred;
 mod repair;
 mod roles;
 mod two;

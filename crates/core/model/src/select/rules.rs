@@ -9,6 +9,8 @@ use crate::labels::{Labels, Selector};
 
 /// Endpoints by name with their weights.
 type Weighted<'a> = BTreeMap<&'a str, (&'a NetworkServiceEndpoint, u64)>;
+/// The same, and how many matches were fallen through before the one that leads to them.
+type Tiered<'a> = BTreeMap<&'a str, (&'a NetworkServiceEndpoint, u64, usize)>;
 
 /// How a service chooses among its endpoints, ready to be asked many times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,19 +46,20 @@ impl Rules {
         key: &[u8],
         failed: &[String],
     ) -> Vec<Candidate<'a>> {
-        let live: Vec<_> = endpoints.iter().filter(|e| !expired(e, now_unix)).collect();
         let mut found: Vec<_> = self
-            .weighted(labels, &live)
+            .tiered(labels, endpoints)
             .into_values()
-            .map(|(endpoint, weight)| Candidate {
+            .map(|(endpoint, weight, tier)| Candidate {
                 endpoint,
                 weight,
+                tier,
+                expired: expired(endpoint, now_unix),
                 failed: failed.contains(&endpoint.name),
             })
             .collect();
         found.sort_by_cached_key(|c| {
             let rank = rendezvous::rank(key, &c.endpoint.name, c.weight);
-            (c.failed, rank)
+            (c.failed, c.expired, c.tier, rank)
         });
         found
     }
@@ -96,26 +99,29 @@ impl Rules {
     }
 
     /// The matching endpoints.
-    fn weighted<'a>(&self, labels: &Labels, live: &[&'a NetworkServiceEndpoint]) -> Weighted<'a> {
-        let all = || live.iter().map(|e| (e.name.as_str(), (*e, 1))).collect();
+    fn tiered<'a>(&self, labels: &Labels, endpoints: &'a [NetworkServiceEndpoint]) -> Tiered<'a> {
+        let mut tiered = Tiered::new();
+        let mut add = |found: Weighted<'a>, tier| {
+            for (name, (endpoint, weight)) in found {
+                tiered.entry(name).or_insert((endpoint, weight, tier));
+            }
+        };
+        let all = || endpoints.iter().map(|e| (e.name.as_str(), (e, 1)));
         if self.matches.is_empty() {
-            return all();
+            add(all().collect(), 0);
         }
-        for rule in self.applicable(labels) {
-            let found = rule.routed(labels, &self.service, live);
-            if !found.is_empty() {
-                return found;
-            }
-            if rule.fallthrough {
-                continue;
-            }
+        for (tier, rule) in self.applicable(labels).enumerate() {
+            let found = rule.routed(labels, &self.service, endpoints);
             // A match with metadata alone says which forwarders may carry it, not who serves it.
-            if rule.has_metadata && rule.routes.is_empty() {
-                return all();
+            if rule.has_metadata && rule.routes.is_empty() && !rule.fallthrough {
+                add(all().collect(), tier);
             }
-            return found;
+            add(found, tier);
+            if !rule.fallthrough {
+                break;
+            }
         }
-        Weighted::new()
+        tiered
     }
 }
 
@@ -139,16 +145,14 @@ impl Rule {
         &self,
         labels: &Labels,
         service: &str,
-        live: &[&'a NetworkServiceEndpoint],
+        endpoints: &'a [NetworkServiceEndpoint],
     ) -> Weighted<'a> {
         let mut found = Weighted::new();
         for (selector, share) in &self.routes {
             let fits =
-                |e: &&&NetworkServiceEndpoint| selector.matches(labels_for(e, service), labels);
-            for endpoint in live.iter().filter(fits) {
-                let (_, weight) = found
-                    .entry(endpoint.name.as_str())
-                    .or_insert((*endpoint, 0));
+                |e: &&NetworkServiceEndpoint| selector.matches(labels_for(e, service), labels);
+            for endpoint in endpoints.iter().filter(fits) {
+                let (_, weight) = found.entry(endpoint.name.as_str()).or_insert((endpoint, 0));
                 *weight += share;
             }
         }

@@ -112,9 +112,15 @@ fn every_rule() {
         ("4 fallthrough", &["> app=ids ; fall", "> app=vpn"], "", "c"),
         (
             "4 found: no fallthrough",
-            &["> app=fw ; fall", "> app=vpn"],
+            &["> app=fw", "> app=vpn"],
             "",
             "a b",
+        ),
+        (
+            "4 found, and fallthrough",
+            &["> app=fw ; fall", "> app=vpn"],
+            "",
+            "a b c",
         ),
         (
             "5 metadata without routes: all",
@@ -154,13 +160,61 @@ fn every_rule() {
 }
 
 #[test]
-fn the_expired_are_left_out_and_let_fall_through() {
-    let mut all = endpoints(&["a app=fw", "b app=vpn"]);
+fn the_expired_come_after_the_others() {
+    type Row<'a> = (
+        &'a [&'a str],
+        &'a [(&'a str, i64)],
+        &'a [&'a str],
+        i64,
+        &'a str,
+    );
+    let preferring: &[&str] = &["> app=fw ; fall", "> app=vpn"];
+    let two: &[&str] = &["a app=fw", "b app=vpn"];
+    let rows: &[Row<'_>] = &[
+        (two, &[("a", 100)], preferring, 99, "a b"),
+        (two, &[("a", 100)], preferring, 100, "b a"),
+        (two, &[("a", 100), ("b", 100)], preferring, 100, "a b"),
+        (two, &[("b", 100)], preferring, 100, "a b"),
+        (two, &[("a", 100)], &["> app=fw"], 100, "a"),
+        (two, &[("a", 100)], &[], 100, "b a"),
+        (two, &[("b", 100)], &[], 100, "a b"),
+        (two, &[("a", 100), ("b", 100)], &["> app=ids"], 100, ""),
+    ];
+    for (all, ends, matches, now, expected) in rows {
+        let mut all = endpoints(all);
+        for endpoint in &mut all {
+            let end = ends.iter().find(|(name, _)| *name == endpoint.name);
+            endpoint.expiration_time = end.map(|(_, at)| buffa_time(*at)).into();
+        }
+        let found = candidates(&Labels::new(), &service(matches), &all, *now, b"key", &[]);
+        let found: Vec<_> = found.iter().map(|c| c.endpoint.name.as_str()).collect();
+        assert_eq!(
+            found.join(" "),
+            *expected,
+            "{ends:?} by {matches:?} at {now}"
+        );
+    }
+    let mut all = endpoints(two);
     all[0].expiration_time = buffa_time(100).into();
-    let service = service(&["> app=fw ; fall", "> app=vpn"]);
-    for (now, expected) in [(99, "a"), (100, "b"), (101, "b")] {
-        let found = candidates(&Labels::new(), &service, &all, now, b"key", &[]);
-        assert_eq!(names(&found), expected, "at {now}");
+    let failed = ["b".to_owned()];
+    let found = candidates(&Labels::new(), &service(&[]), &all, 100, b"key", &failed);
+    let found: Vec<_> = found.iter().map(|c| c.endpoint.name.as_str()).collect();
+    assert_eq!(found, ["a", "b"], "what has failed is last");
+}
+
+#[test]
+fn who_fails_is_fallen_through() {
+    let all = endpoints(&["a app=fw", "b app=vpn", "c app=fw"]);
+    let preferring = service(&["> app=fw ; fall", "> app=vpn", "> app=fw"]);
+    for (failed, expected) in [
+        (&[][..], ["a", "c", "b"]),
+        (&["a"], ["c", "b", "a"]),
+        (&["a", "c"], ["b", "a", "c"]),
+    ] {
+        let failed: Vec<_> = failed.iter().map(ToString::to_string).collect();
+        let found = candidates(&Labels::new(), &preferring, &all, 0, b"k", &failed);
+        let found: Vec<_> = found.iter().map(|c| c.endpoint.name.as_str()).collect();
+        assert_eq!(found, expected, "{failed:?}");
     }
 }
 
