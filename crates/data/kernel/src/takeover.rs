@@ -14,9 +14,10 @@ use crate::session::{Made, Session};
 use crate::stats;
 use crate::undo::Located;
 
-/// How long an interface that was replaced still takes what is under way to it: many times the
-/// round trip of a large network, and little of the two seconds in which everything is gone.
-const LINGER: Duration = Duration::from_millis(200);
+/// How long an interface that was replaced still takes what is under way to it: longer than hops
+/// further on leave their ends, whose last answers come this way, and little of the two seconds in
+/// which everything is gone.
+const LINGER: Duration = Duration::from_millis(800);
 
 /// An end that goes: its index, and the bridge it is a port of.
 type Going = (u32, Option<u32>);

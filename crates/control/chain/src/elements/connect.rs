@@ -34,9 +34,9 @@ use crate::{
 
 /// How long closing at a hop that the connection left may take: nobody waits for it.
 const CLOSE_BEHIND: Duration = Duration::from_secs(5);
-/// What was sent to that hop before packets went another way arrives, and its answer: some round
-/// trips of a large network.
-const UNDER_WAY: Duration = Duration::from_millis(30);
+/// What was sent to that hop before packets went another way arrives, and its answer, also where
+/// the program that answers waits for a processor: many clients move at once.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub struct Connect {
@@ -122,12 +122,18 @@ impl Connect {
     fn close_behind(&self, call: &Call, left: Downstream) {
         let transport = Arc::clone(&self.transport);
         let factory = Factory::<Connections>::of(call).ok();
+        let store = Arc::clone(&call.store);
         self.tasks.finish(async move {
             if let Some(factory) = factory {
                 // Whoever still works on it then has had the time of a close.
                 let _late = factory.settled(Instant::now() + CLOSE_BEHIND).await;
             }
             tokio::time::sleep(UNDER_WAY).await;
+            let now = store.get::<Downstream>();
+            if now.as_ref().is_some_and(|now| now.hop() == left.hop()) {
+                // It went back there meanwhile, and is the same connection at that hop.
+                return;
+            }
             let deadline = Instant::now() + CLOSE_BEHIND;
             let closed = async {
                 let hop = left.reach(transport.as_ref(), deadline).await?;

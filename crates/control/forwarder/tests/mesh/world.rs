@@ -132,7 +132,7 @@ fn target(url: &str) -> Target {
 
 /// Lets everything that is due happen.
 pub(crate) async fn settle() {
-    sleep(Duration::from_millis(150)).await;
+    sleep(Duration::from_millis(700)).await;
 }
 
 impl World {
