@@ -16,7 +16,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// The same where whoever is registered with cannot be reached: a manager that restarts knows this
 /// endpoint's socket when it has come again, and whoever wants to connect waits for that. To be
 /// refused by a socket that nobody listens at costs next to nothing.
-const AWAY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(200));
+const AWAY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(100));
 /// The part of what remains after which it is registered again (upstream: two thirds; a third
 /// leaves time for two more attempts).
 const SHARE: u32 = 3;
