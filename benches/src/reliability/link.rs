@@ -16,6 +16,11 @@ const REPAIRED: f64 = 200.0;
 const RETURN: Duration = Duration::from_secs(20);
 /// Packets flow so long again before the next fault.
 const CALM: Duration = Duration::from_millis(300);
+/// A forwarder repairs one connection so often at once, then leaves it alone for ever longer
+/// whiles, and forgets it after a minute of calm: nobody sets an interface down every second but
+/// to fight it.
+const AT_ONCE: usize = 5;
+const FORGOTTEN: Duration = Duration::from_secs(62);
 
 pub(crate) fn near(options: &Options) -> anyhow::Result<Vec<Figure>> {
     row(options, "one node", 0)
@@ -30,7 +35,8 @@ fn row(options: &Options, place: &str, at: usize) -> anyhow::Result<Vec<Figure>>
     let pair = Pair::new(&town, at, &Service::new("echo", 1))?;
     let mut outages = Vec::new();
     for run in 0..options.runs {
-        std::thread::sleep(CALM);
+        let tired = run > 0 && run % AT_ONCE == 0;
+        std::thread::sleep(if tired { FORGOTTEN } else { CALM });
         let from = pair.flow.now();
         pair.client
             .pod

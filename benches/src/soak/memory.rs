@@ -8,18 +8,28 @@ use super::census::processes;
 use super::city::City;
 use crate::usage::Usage;
 
-/// A process that lived shorter says nothing about a slope: it is still filling its pools.
-const LIVED_MS: f64 = 180_000.0;
-/// What is left out at a process's beginning, for the same reason.
-const WARM_MS: f64 = 60_000.0;
+/// A role whose processes were looked at for less says nothing about a slope.
+const LOOKED_AT: f64 = 2.0;
+/// What is left out at a process's beginning, minutes: it is still filling its pools.
+const WARM: f64 = 1.0;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Memory {
-    series: BTreeMap<(String, u32), Vec<(f64, u64)>>,
+    /// By role, then one list for each process that had it: minutes since it was seen first, kB.
+    series: BTreeMap<String, Vec<Series>>,
 }
 
-/// How a process's resident memory grew.
+/// One process.
+#[derive(Debug, Default, Serialize)]
+struct Series {
+    pid: u32,
+    began_ms: f64,
+    points: Vec<(f64, u64)>,
+}
+
+/// How the resident memory of a role's processes grew.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Slope {
     pub process: String,
@@ -33,20 +43,29 @@ impl Memory {
         let now = city.crowd.now_ms();
         for (name, pid) in processes(city) {
             // It may just have ended.
-            if let Ok(usage) = Usage::of(pid) {
-                let series = self.series.entry((name, pid)).or_default();
-                series.push((now, usage.resident));
+            let Ok(usage) = Usage::of(pid) else { continue };
+            let all = self.series.entry(name).or_default();
+            if all.last().is_none_or(|last| last.pid != pid) {
+                all.push(Series {
+                    pid,
+                    began_ms: now,
+                    points: Vec::new(),
+                });
+            }
+            if let Some(last) = all.last_mut() {
+                let minutes = (now - last.began_ms) / 60_000.0;
+                last.points.push((minutes, usage.resident));
             }
         }
     }
 
-    /// The slopes of all that lived long enough, steepest first.
+    /// The slopes of all that were looked at for long enough, steepest first.
     pub(crate) fn slopes(&self) -> Vec<Slope> {
         let mut slopes: Vec<Slope> = self
             .series
             .iter()
-            .filter_map(|((name, _), points)| {
-                let (kb_a_minute, minutes) = slope(points)?;
+            .filter_map(|(name, all)| {
+                let (kb_a_minute, minutes) = slope(all.iter().map(|one| one.points.as_slice()))?;
                 let process = name.clone();
                 Some(Slope {
                     process,
@@ -60,24 +79,29 @@ impl Memory {
     }
 }
 
-/// Least squares over what comes after the warm part: kB a minute, and the minutes.
+/// Least squares over what comes after the warm part of each process: one slope, kB a minute, for
+/// all that had a role one after the other, each with a level of its own; and the minutes. Roles
+/// are killed every few minutes: none lives long enough to tell by itself.
 #[allow(clippy::cast_precision_loss, reason = "kilobytes of one process")]
-fn slope(points: &[(f64, u64)]) -> Option<(f64, f64)> {
-    let (first, last) = (points.first()?.0, points.last()?.0);
-    if last - first < LIVED_MS {
-        return None;
+fn slope<'a>(processes: impl Iterator<Item = &'a [(f64, u64)]>) -> Option<(f64, f64)> {
+    let (mut covariance, mut variance, mut minutes) = (0.0, 0.0, 0.0);
+    for points in processes {
+        let warm = points.iter().filter(|(at, _)| *at >= WARM);
+        let warm: Vec<(f64, f64)> = warm.map(|(at, kb)| (*at, *kb as f64)).collect();
+        let (Some(first), Some(last)) = (warm.first(), warm.last()) else {
+            continue;
+        };
+        minutes += last.0 - first.0;
+        let mean =
+            |of: fn(&(f64, f64)) -> f64| warm.iter().map(of).sum::<f64>() / warm.len() as f64;
+        let (x, y) = (mean(|one| one.0), mean(|one| one.1));
+        covariance += warm
+            .iter()
+            .map(|one| (one.0 - x) * (one.1 - y))
+            .sum::<f64>();
+        variance += warm.iter().map(|one| (one.0 - x).powi(2)).sum::<f64>();
     }
-    let warm: Vec<(f64, f64)> = points
-        .iter()
-        .filter(|(at, _)| at - first >= WARM_MS)
-        .map(|(at, kb)| (at / 60_000.0, *kb as f64))
-        .collect();
-    let count = warm.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| warm.iter().map(of).sum::<f64>() / count;
-    let (x, y) = (mean(|one| one.0), mean(|one| one.1));
-    let covariance: f64 = warm.iter().map(|one| (one.0 - x) * (one.1 - y)).sum();
-    let variance: f64 = warm.iter().map(|one| (one.0 - x).powi(2)).sum();
-    (variance > 0.0).then(|| (covariance / variance, (last - first) / 60_000.0))
+    (minutes >= LOOKED_AT && variance > 0.0).then(|| (covariance / variance, minutes))
 }
 
 #[cfg(test)]
@@ -88,22 +112,25 @@ mod tests {
     fn slopes_after_the_warm_part() {
         let line = |minutes: u32, start: u64, a_minute: u64| -> Vec<(f64, u64)> {
             (0..=minutes)
-                .map(|at| (f64::from(at) * 60_000.0, start + u64::from(at) * a_minute))
+                .map(|at| (f64::from(at), start + u64::from(at) * a_minute))
                 .collect()
         };
         let mut jump = line(6, 900, 0);
         jump[0].1 = 100;
-        type Row = (Vec<(f64, u64)>, Option<f64>);
-        let rows: [Row; 5] = [
+        type Row = (Vec<Vec<(f64, u64)>>, Option<f64>);
+        let rows: [Row; 7] = [
             (Vec::new(), None),
-            (line(2, 100, 5), None),
-            (line(5, 100, 5), Some(5.0)),
-            (line(9, 100, 0), Some(0.0)),
-            (jump, Some(0.0)),
+            (vec![line(2, 100, 5)], None),
+            (vec![line(5, 100, 5)], Some(5.0)),
+            (vec![line(9, 100, 0)], Some(0.0)),
+            (vec![jump], Some(0.0)),
+            // The next one begins lower.
+            (vec![line(5, 900, 5), line(5, 100, 5)], Some(5.0)),
+            (vec![line(2, 900, 5), line(2, 100, 5)], Some(5.0)),
         ];
-        for (points, expected) in rows {
-            let found = slope(&points).map(|(kb, _)| kb);
-            assert_eq!(found, expected, "{points:?}");
+        for (processes, expected) in rows {
+            let found = slope(processes.iter().map(Vec::as_slice)).map(|(kb, _)| kb);
+            assert_eq!(found, expected, "{processes:?}");
         }
     }
 }

@@ -86,6 +86,7 @@ fn live(city: &mut City, options: &Options) -> anyhow::Result<Report> {
         lives,
         stuck,
         slopes: memory.slopes(),
+        memory,
         end: End {
             before,
             after,

@@ -9,7 +9,7 @@ use super::census::Census;
 use super::city::Life;
 use super::drawing;
 use super::fault::Fault;
-use super::memory::Slope;
+use super::memory::{Memory, Slope};
 use crate::figure::{Bound, Figure};
 
 /// No connection is down for longer, milliseconds.
@@ -31,6 +31,7 @@ pub(crate) struct Report {
     /// Clients that did not flow again in time, and faults that could not be mended.
     pub stuck: Vec<String>,
     pub slopes: Vec<Slope>,
+    pub memory: Memory,
     pub end: End,
 }
 
