@@ -158,7 +158,7 @@ fn try_open(path: &Path) -> Result<Found, Refused> {
     let damaged = |error: redb::Error| {
         // A full or read-only disk says nothing of what is on it.
         if let redb::Error::Io(cause) = &error
-            && cause.kind() != std::io::ErrorKind::InvalidData
+            && !tells_of_damage(cause)
         {
             return Refused::Io(cause.to_string());
         }
@@ -175,12 +175,16 @@ fn try_open(path: &Path) -> Result<Found, Refused> {
     })
 }
 
+/// Bytes that are wrong, or that end too soon.
+fn tells_of_damage(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(error.kind(), InvalidData | UnexpectedEof)
+}
+
 fn refused(error: impl Into<DatabaseError>) -> Refused {
     match error.into() {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Refused::InUse,
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
-        {
+        DatabaseError::Storage(redb::StorageError::Io(error)) if !tells_of_damage(&error) => {
             Refused::Io(error.to_string())
         }
         error @ (DatabaseError::RepairAborted

@@ -246,6 +246,27 @@ fn a_damaged_journal_is_moved_aside() {
     }
 }
 
+/// Wherever it ends too soon: it is not taken for a disk that refuses.
+#[test]
+fn a_cut_journal_begins_anew() {
+    for part in 1..16 {
+        let folder = tempfile::tempdir().unwrap();
+        let many: Vec<String> = (0..60).map(|n| format!("client-{n}")).collect();
+        let rows: Vec<(&str, &[u8])> = many
+            .iter()
+            .map(|id| (id.as_str(), &[7; 3_000][..]))
+            .collect();
+        written(folder.path(), &rows);
+        let all = fs::read(file(folder.path())).unwrap();
+        fs::write(file(folder.path()), &all[..all.len() * part / 16]).unwrap();
+        let journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
+        assert!(
+            journalled.journal(Table::Connections).is_some(),
+            "{part}/16"
+        );
+    }
+}
+
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
     const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");

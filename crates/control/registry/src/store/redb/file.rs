@@ -175,7 +175,10 @@ fn refuse(path: &Path, error: impl Into<DatabaseError>) -> StoreError {
             }
         }
         DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
+            if !matches!(
+                error.kind(),
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+            ) =>
         {
             io(path, "opened", &error)
         }
