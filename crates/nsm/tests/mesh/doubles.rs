@@ -55,7 +55,8 @@ fn beside(world: &World, name: &str) -> (Cell, Process, PathBuf) {
     (cell, process, log)
 }
 
-fn nothing_lost(flow: &UdpFlow, mark: Duration) {
+/// Every packet since then came back.
+pub(crate) fn nothing_lost(flow: &UdpFlow, mark: Duration) {
     let now = flow.now();
     std::thread::sleep(Duration::from_millis(50));
     let report = flow.report(mark, now);

@@ -9,6 +9,7 @@
     reason = "a test program without the harness that would be allowed to"
 )]
 
+mod bad;
 #[path = "../common/mod.rs"]
 mod common;
 mod confined;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         &outages::GROUP,
         &confined::GROUP,
         &doubles::GROUP,
+        &bad::GROUP,
         &drains::GROUP,
         &faults::GROUP,
         &heals::GROUP,
