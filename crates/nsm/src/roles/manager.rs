@@ -152,7 +152,14 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         .connections(manager.connections)
         .services(manager.services, manager.finder.clone())
         .endpoints(manager.endpoints, manager.finder);
-    let _registration = super::registration::of_manager(&station, registry, &settings.name, &url);
+    let registration = super::registration::of_manager(&station, registry, &settings.name, &url);
+    let (registered, own) = (registration.registered(), url.clone());
+    let (mirror, name) = (parts.mirror.clone(), settings.name.clone());
+    station.tasks.spawn(async move {
+        if registered.await.is_ok() {
+            super::registration::tell_of_doubles(mirror, name, own).await;
+        }
+    });
     tracing::info!(url, "Startup completed");
     station.serve(listener, server).await
 }

@@ -1,12 +1,12 @@
 //! What a role registers of itself.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use nsm_api::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels};
 use nsm_chain::Target;
 use nsm_model::url::EndpointUrl;
 use nsm_policy::roles::Role;
-use nsm_registry::remote::Remote;
+use nsm_registry::{mirror::Mirror, remote::Remote};
 use nsm_rpc::Transport;
 use nsm_sdk::{Offer, Registration};
 
@@ -62,4 +62,28 @@ pub(crate) fn of_manager(
     let record = endpoint(name, url, &[MANAGER_SERVICE.to_owned()], &BTreeMap::new());
     let way = station.to(&[Role::Registry]);
     keep(way, station, Target::Url(registry), Vec::new(), record)
+}
+
+/// How often a manager looks whether it is alone under its name.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Says so, as often as it begins, where another process is registered under this manager's name.
+/// Both serve their nodes, but who looks for the name finds one of them alone.
+pub(crate) async fn tell_of_doubles(mirror: Mirror, name: String, url: String) {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let found = mirror.endpoint(&name).map(|record| record.url.clone());
+        let other = found.filter(|found| *found != url);
+        if let Some(other) = other.as_ref().filter(|other| Some(*other) != told.as_ref()) {
+            tracing::error!(
+                name,
+                url,
+                other,
+                "another manager is registered under this name: it stands for one node alone; give one of them a --name and \
+                 a --state-dir of its own"
+            );
+        }
+        told = other;
+    }
 }

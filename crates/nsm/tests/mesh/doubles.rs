@@ -17,10 +17,11 @@ use crate::{
 pub(crate) const GROUP: Group = Group {
     name: "doubles",
     mesh: || Shape {
-        nodes: &["node-1"],
+        nodes: &["node-1", "node-2"],
         config: MeshConfig::default(),
     },
     rows: &[
+        ("a node's name used twice", of_one_node),
         ("two forwarders of one name", of_one_name),
         ("two forwarders of two names", of_two_names),
     ],
@@ -62,6 +63,48 @@ pub(crate) fn nothing_lost(flow: &UdpFlow, mark: Duration) {
     let report = flow.report(mark, now);
     let lost = report.lost.saturating_sub(report.receive_drops);
     assert_eq!(lost, 0, "{report:?}");
+}
+
+/// A manager of the first node's name on the second node, beside that one's own.
+fn of_one_node(world: &World) {
+    let pairs = [pair(world, "d-near", 0), pair(world, "d-far", 1)];
+    let marks: Vec<_> = pairs.iter().map(|pair| pair.flow.now()).collect();
+    let node = world.mesh.node(1);
+    let cell = world.mesh.stranger(node, "manager-double").unwrap();
+    node.enroll(&cell, "manager-node-1").unwrap();
+    let log = world.lab.logs().join("manager-double.log");
+    let listen = format!(
+        "unix:///run/manager/double.sock,tcp://{}:5999",
+        node.node().addresses().v4
+    );
+    let run = World::program("manager", &[])
+        .env("NSM_NAME", "manager-node-1")
+        .env("NODE_NAME", "node-1")
+        .env("NSM_LISTEN_ON", listen)
+        .env("NSM_REGISTRY_URL", world.mesh.registry_url())
+        .env("NSM_STATE_DIR", "/tmp")
+        .env("NSM_LOG_LEVEL", "INFO")
+        .env(
+            "SPIFFE_ENDPOINT_SOCKET",
+            format!("unix://{IDENTITY_FOLDER}/agent.sock"),
+        )
+        .log(&log);
+    let process = cell.spawn(run).unwrap();
+    let told = "another manager is registered under this name";
+    let own = world.lab.logs().join("manager-node-1.log");
+    until("one of them tells", PATIENCE, || {
+        let logs = [&log, &own].map(|log| fs::read_to_string(log).unwrap_or_default());
+        logs.iter().any(|log| log.contains(told))
+    });
+    let new = world.client(0, "d-new", "kernel://d-near/nsm-1", &[]);
+    crate::world::end(new);
+    for (pair, mark) in pairs.iter().zip(marks) {
+        nothing_lost(&pair.flow, mark);
+        assert_eq!(links(pair.client.pod.cell()), ["nsm-1"]);
+    }
+    process.signal(9).unwrap();
+    cell.kill();
+    pairs.into_iter().for_each(crate::restarts::Pair::end);
 }
 
 fn of_one_name(world: &World) {
