@@ -10,6 +10,7 @@
 )]
 
 mod bad;
+mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod confined;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         &confined::GROUP,
         &doubles::GROUP,
         &bad::GROUP,
+        &clock::GROUP,
         &drains::GROUP,
         &faults::GROUP,
         &heals::GROUP,
