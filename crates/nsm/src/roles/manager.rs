@@ -133,16 +133,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         table: station.table(),
         tasks: station.tasks.clone(),
     };
-    let config = Config {
-        name: settings.name.clone(),
-        url: url.clone(),
-        forwarders: Forwarders {
-            service: settings.forwarder_network_service_name.clone(),
-            roles: station.roles.clone(),
-        },
-        info: info(&settings),
-    };
-    let manager = Manager::new(&config, &parts);
+    let manager = Manager::new(&config(&settings, &station, &url), &parts);
     let endpoints = nsm_chain::restore(&manager.endpoints, journalled.take(Table::Endpoints)).await;
     let connections =
         nsm_chain::restore(&manager.connections, journalled.take(Table::Connections)).await;
@@ -162,6 +153,18 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     });
     tracing::info!(url, "Startup completed");
     station.serve(listener, server).await
+}
+
+fn config(settings: &Settings, station: &Station, url: &str) -> Config {
+    Config {
+        name: settings.name.clone(),
+        url: url.to_owned(),
+        forwarders: Forwarders {
+            service: settings.forwarder_network_service_name.clone(),
+            roles: station.roles.clone(),
+        },
+        info: info(settings),
+    }
 }
 
 fn info(settings: &Settings) -> BTreeMap<String, String> {
