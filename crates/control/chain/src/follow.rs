@@ -58,13 +58,15 @@ pub trait Sink: Send + Sync {
 }
 
 /// Whether what a next hop shows is of an endpoint that the connection has left since: an event may
-/// have been under way while the connection moved.
+/// have been under way while the connection moved. An endpoint further on, behind a function that
+/// the connection goes through, is in its path.
 #[must_use]
 pub fn is_of_before(shown: Option<&Connection>, granted: &Connection) -> bool {
     let now = &granted.network_service_endpoint_name;
     shown.is_some_and(|shown| {
         let then = &shown.network_service_endpoint_name;
-        !then.is_empty() && !now.is_empty() && then != now
+        let mut path = granted.path.path_segments.iter();
+        !then.is_empty() && !now.is_empty() && then != now && path.all(|hop| hop.name != *then)
     })
 }
 

@@ -361,20 +361,34 @@ async fn a_peer_that_ends_every_stream_is_not_asked_in_a_hot_loop() {
 
 #[test]
 fn what_is_shown_of_an_endpoint_that_was_left_is_of_before() {
-    let of = |endpoint: &str| Connection {
+    let of = |endpoint: &str, path: &[&str]| Connection {
         network_service_endpoint_name: endpoint.to_owned(),
+        path: Path {
+            path_segments: path
+                .iter()
+                .map(|name| PathSegment {
+                    name: (*name).to_owned(),
+                    ..PathSegment::default()
+                })
+                .collect(),
+            ..Path::default()
+        }
+        .into(),
         ..Connection::default()
     };
-    for (shown, granted, before) in [
-        (None, "a", false),
-        (Some("a"), "a", false),
-        (Some("b"), "a", true),
+    for (shown, granted, path, before) in [
+        (None, "a", &["nsc", "a"][..], false),
+        (Some("a"), "a", &["nsc", "a"], false),
+        (Some("b"), "a", &["nsc", "a"], true),
         // Nobody said which one.
-        (Some(""), "a", false),
-        (Some("b"), "", false),
+        (Some(""), "a", &["nsc", "a"], false),
+        (Some("b"), "", &["nsc", "a"], false),
+        // A function on the way, what is behind it, and what was behind it.
+        (Some("b"), "wall", &["nsc", "wall", "b"], false),
+        (Some("c"), "wall", &["nsc", "wall", "b"], true),
     ] {
-        let shown = shown.map(of);
-        let found = is_of_before(shown.as_ref(), &of(granted));
-        assert_eq!(found, before, "{shown:?} {granted:?}");
+        let shown = shown.map(|name| of(name, &[]));
+        let found = is_of_before(shown.as_ref(), &of(granted, path));
+        assert_eq!(found, before, "{shown:?} {granted:?} {path:?}");
     }
 }
