@@ -115,6 +115,12 @@ impl Healer {
             waited: Duration::ZERO,
             ended: None,
         });
+        // That another endpoint is wanted was said of the one before, perhaps more than once.
+        let left = watched.connection.network_service_endpoint_name
+            != connection.network_service_endpoint_name;
+        if left && watched.told == Some(Change::Move) {
+            watched.told = None;
+        }
         watched.factory = factory;
         watched.connection.clone_from(connection);
         drop(connections);
