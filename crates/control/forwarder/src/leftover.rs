@@ -12,8 +12,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// How often: ten minutes in all. What stands then is swept after the next start.
 const MAX_TRIES: usize = 15;
 
-/// Takes a plan back whose connection is gone, unless one with its key has come meanwhile, which has
-/// taken over what stood.
+/// Takes a plan back whose connection is gone, unless one with its key has come meanwhile, which
+/// has taken over what stood.
 pub(crate) async fn take_back(id: String, plan: Plan, kernel: Arc<dyn Kernel>, lives: Arc<Lives>) {
     let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     for _ in 0..MAX_TRIES {

@@ -79,8 +79,8 @@ impl Remote {
         Ok(found)
     }
 
-    /// The socket of an endpoint of the peer's node, which comes before the answer that names it, on
-    /// the same connection. Where another one has taken that one's place since, it is asked anew.
+    /// The socket of an endpoint of the peer's node, which comes before the answer that names it,
+    /// on the same connection. Where another one has taken that one's place, it is asked anew.
     async fn socket(
         hop: &Hop,
         name: &str,
@@ -92,11 +92,7 @@ impl Remote {
             Err(DescriptorError::Missing(_)) => {}
             known => return Ok(known?),
         }
-        let wanted = NetworkServiceEndpoint {
-            name: name.to_owned(),
-            ..Default::default()
-        };
-        Self::find(hop, wanted, deadline).await?;
+        Self::find(hop, named(name), deadline).await?;
         Ok(descriptors.recv(inode, Instant::now()).await?)
     }
 
@@ -120,14 +116,8 @@ impl Remote {
         deadline: Instant,
     ) -> Result<Vec<NetworkService>, Error> {
         let hop = self.hop(deadline).await?;
-        let wanted = NetworkService {
-            name: name.to_owned(),
-            ..Default::default()
-        };
-        let query = NetworkServiceQuery {
-            network_service: MessageField::some(wanted),
-            ..Default::default()
-        };
+        let mut query = NetworkServiceQuery::default();
+        query.network_service.get_or_insert_default().name = name.to_owned();
         let mut answers = services::find(&hop.peer, &hop.tokens, query, deadline).await?;
         let mut found = Vec::new();
         while let Some(answer) = answers.next().await {
@@ -218,16 +208,9 @@ impl Directory for Remote {
         name: &str,
         deadline: Instant,
     ) -> Result<NetworkServiceEndpoint, Error> {
-        let wanted = NetworkServiceEndpoint {
-            name: name.to_owned(),
-            ..Default::default()
-        };
-        let found = self
-            .find_endpoints(wanted, deadline)
-            .await?
-            .into_iter()
-            .next();
-        found.ok_or_else(|| unknown_endpoint(name))
+        let found = self.find_endpoints(named(name), deadline).await?;
+        let first = found.into_iter().next();
+        first.ok_or_else(|| unknown_endpoint(name))
     }
 
     async fn target(
@@ -294,6 +277,14 @@ impl Remote {
 
 fn end() -> impl futures_util::Stream<Item = bool> {
     futures_util::stream::iter([false])
+}
+
+/// What asks for the endpoint of a name.
+fn named(name: &str) -> NetworkServiceEndpoint {
+    NetworkServiceEndpoint {
+        name: name.to_owned(),
+        ..Default::default()
+    }
 }
 
 /// Nothing is collected without an end.

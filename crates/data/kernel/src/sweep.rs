@@ -38,8 +38,8 @@ enum Whose {
 }
 
 impl Executor {
-    /// Links with this forwarder's mark whose key is neither among these nor one of a plan that this
-    /// executor knows: how many there are.
+    /// Links with this forwarder's mark whose key is neither among these nor one of a plan that
+    /// this executor knows: how many there are.
     ///
     /// # Errors
     /// [`ApplyError`] when the kernel cannot be asked.
@@ -60,9 +60,10 @@ impl Executor {
     /// Deletes links in every namespace that has a number in the node's, which have our group or
     /// an alias of ours and belong to nobody: neither to a plan that this executor applied or
     /// adopted, nor to one with these keys; and those that wait for their deletion. A link that
-    /// names a key of a plan that this executor knows, and is not that plan's, is nobody's. One with
-    /// the mark of another forwarder is that one's, whatever it is; one of an unknown key without
-    /// any mark may be that of a forwarder of a version before, and is left alone. Returns how many.
+    /// names a key of a plan that this executor knows, and is not that plan's, is nobody's. One
+    /// with the mark of another forwarder is that one's, whatever it is; one of an unknown key
+    /// without any mark may be that of a forwarder of a version before, and is left alone. Returns
+    /// how many.
     ///
     /// # Errors
     /// [`ApplyError`] when the kernel cannot be asked; a link that cannot be deleted is logged.
@@ -70,7 +71,8 @@ impl Executor {
         self.sweep_settled(known, SETTLE)
     }
 
-    /// As [`sweep`](Self::sweep), where other forwarders have done what they were at after `settle`.
+    /// As [`sweep`](Self::sweep), where other forwarders have done what they were at after
+    /// `settle`.
     ///
     /// # Errors
     /// As [`sweep`](Self::sweep).

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::{Change, Inner, Stream};
 use crate::{Backoff, Events};
 
-/// How many connections our own hops put into one event: with as many in the first one, more follow.
+/// How many connections our own hops put into one event: with as many in the first one, more
+/// follow.
 const BATCH: usize = 256;
 /// How soon.
 const SETTLE: Duration = Duration::from_millis(200);
