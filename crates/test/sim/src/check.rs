@@ -66,16 +66,8 @@ pub const ALL: [Rule; 9] = [
 /// Rules that the code is known to break, and where: hops that took part in a connection once, and
 /// whose previous hop no longer watches them, keep it for a day (`Empty`, `Links`); a close that
 /// finds a hop in the middle of its restart is answered although that hop's links stand until its
-/// sweep (`Close`); a connection that is asked for again while one hop is away for long may find no
-/// way although there is one, or is taken down (`Carries`, `Torn`, `Served`).
-pub const KNOWN: &[Rule] = &[
-    Rule::Links,
-    Rule::Carries,
-    Rule::Torn,
-    Rule::Close,
-    Rule::Served,
-    Rule::Empty,
-];
+/// sweep (`Close`), and whoever asks again then may be refused (`Served`).
+pub const KNOWN: &[Rule] = &[Rule::Links, Rule::Close, Rule::Served, Rule::Empty];
 
 /// A rule that was broken, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

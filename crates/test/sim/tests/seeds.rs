@@ -25,14 +25,14 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "a manager whose certificate had run out ended the leases of clients that asked in vain",
     ),
     (
-        170,
-        Rule::Carries,
-        "an endpoint whose certificate had run out kept clients from all others",
-    ),
-    (
         168,
         Rule::Torn,
         "a forwarder that was started again could not say that it holds, its manager being away",
+    ),
+    (
+        170,
+        Rule::Carries,
+        "an endpoint whose certificate had run out kept clients from all others",
     ),
 ];
 
