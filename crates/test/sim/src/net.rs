@@ -98,7 +98,11 @@ impl fmt::Debug for Net {
 pub struct Link {
     pub(crate) from: Arc<Process>,
     pub(crate) to: Arc<Process>,
-    pub(crate) served: Arc<Served>,
+    /// Who answers.
+    pub(crate) peer: SpiffeId,
+    /// Owned by the wires alone: what it stands on has connections of its own, and a run would keep
+    /// itself for ever.
+    served: Weak<Served>,
     pub(crate) url: String,
     /// Cancelled when it breaks.
     pub(crate) broken: CancellationToken,
@@ -114,6 +118,10 @@ impl Link {
             () = self.to.life().cancelled() => {}
             () = self.from.life().cancelled() => {}
         }
+    }
+
+    pub(crate) fn served(&self) -> Result<Arc<Served>, Error> {
+        self.served.upgrade().ok_or_else(|| self.away())
     }
 
     pub(crate) fn stands(&self) -> bool {
@@ -148,6 +156,12 @@ impl Net {
     pub fn listen(&self, url: &str, process: &Arc<Process>, served: &Arc<Served>) {
         let server = (Arc::clone(process), Arc::clone(served));
         self.state().servers.insert(url.to_owned(), server);
+    }
+
+    /// The run is over: nobody serves any more, so that nothing of it is left.
+    pub fn end(&self) {
+        let servers = std::mem::take(&mut self.state().servers);
+        drop(servers);
     }
 
     /// Messages fare like this from now on.
@@ -241,7 +255,8 @@ impl Net {
             let link = Arc::new(Link {
                 from: Arc::clone(from),
                 to,
-                served,
+                peer: served.id.clone(),
+                served: Arc::downgrade(&served),
                 url: url.clone(),
                 broken: CancellationToken::new(),
                 pipe: Arc::new(Pipe::new(url.starts_with("unix:"))),

@@ -93,6 +93,7 @@ async fn simulate(asked: &Asked) -> Outcome {
     let mut story = Story::new(world, chance, asked.calm);
     story.checker.off = asked.off.iter().copied().collect();
     let told = story.tell().await;
+    story.world.ground.net.end();
     let (hash, lines) = log.hash();
     Outcome {
         hash,

@@ -81,7 +81,7 @@ impl Wire {
         let token = self
             .caller
             .keys
-            .issue(&Call::local(deadline), &self.link.served.id)?;
+            .issue(&Call::local(deadline), &self.link.peer)?;
         let id = self.caller.keys.own_id();
         let caller = nsm_chain::Caller {
             certificate: id.as_str().as_bytes().into(),
@@ -110,7 +110,7 @@ impl Wire {
         let go = async {
             net.carry(link).await?;
             let (mut send, receive) = oneshot::channel();
-            let served = Arc::clone(&link.served);
+            let served = link.served()?;
             link.to.spawn(async move {
                 let answer = tokio::select! {
                     biased;
@@ -142,11 +142,11 @@ fn serves_no(what: &str) -> Error {
 #[async_trait]
 impl Hop for Wire {
     fn peer(&self) -> &SpiffeId {
-        &self.link.served.id
+        &self.link.peer
     }
 
     fn certificate(&self) -> &[u8] {
-        self.link.served.id.as_str().as_bytes()
+        self.link.peer.as_str().as_bytes()
     }
 
     fn retire(&self) {}
