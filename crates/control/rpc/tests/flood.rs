@@ -19,6 +19,8 @@ const WAVE: usize = 300;
 /// Waves before the first look (code is paged in, the allocator has its arenas), and after it.
 const BEFORE: usize = 2;
 const AFTER: usize = 4;
+/// How often that is measured.
+const ROUNDS: usize = 3;
 /// What one more look may find: the allocator's own bookkeeping, far below one wave's buffers.
 const MEMORY_KB: i64 = 2_048;
 /// How long it may take until the last task has ended.
@@ -100,13 +102,20 @@ async fn a_flood_leaves_nothing_and_keeps_nobody_out() {
         wave(&path, &address, &forged).await;
     }
     settled(start).await;
-    let memory = resident_kb();
-    for _ in 0..AFTER {
-        wave(&path, &address, &forged).await;
+    // What is leaked grows every time, an allocator's arenas do not.
+    let mut grown = Vec::new();
+    for _ in 0..ROUNDS {
+        let memory = resident_kb();
+        for _ in 0..AFTER {
+            wave(&path, &address, &forged).await;
+        }
+        settled(start).await;
+        grown.push(resident_kb() - memory);
     }
-    settled(start).await;
-    let grown = resident_kb() - memory;
-    assert!(grown < MEMORY_KB, "{grown} kB more");
+    assert!(
+        grown.iter().any(|more| *more < MEMORY_KB),
+        "{grown:?} kB more"
+    );
 
     // As many as there is room for, and more, say nothing: the honest one gets in at once.
     let mut silent = Vec::new();

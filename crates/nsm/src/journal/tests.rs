@@ -249,7 +249,9 @@ fn a_damaged_journal_is_moved_aside() {
 /// Wherever it ends too soon: it is not taken for a disk that refuses.
 #[test]
 fn a_cut_journal_begins_anew() {
-    for part in 1..16 {
+    for length in [
+        1, 64, 320, 1_000, 4_096, 5_000, 9_000, 12_288, 20_000, 50_000, 100_000,
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let many: Vec<String> = (0..60).map(|n| format!("client-{n}")).collect();
         let rows: Vec<(&str, &[u8])> = many
@@ -258,11 +260,11 @@ fn a_cut_journal_begins_anew() {
             .collect();
         written(folder.path(), &rows);
         let all = fs::read(file(folder.path())).unwrap();
-        fs::write(file(folder.path()), &all[..all.len() * part / 16]).unwrap();
+        fs::write(file(folder.path()), &all[..length]).unwrap();
         let journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
         assert!(
             journalled.journal(Table::Connections).is_some(),
-            "{part}/16"
+            "{length} bytes"
         );
     }
 }
