@@ -9,19 +9,15 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use nsm_api::{
-    connection::{Connection, MonitorScopeSelector, Path, PathSegment, State},
-    networkservice::NetworkServiceRequest,
-};
+use nsm_api::connection::{Connection, Path, PathSegment, State};
 use nsm_chain::{
-    Chain, Code, Descriptors, Error, Events, Expected, Hop, Target, Tasks, Transport,
+    Chain, Expected, Target, Tasks, Transport,
     elements::{Downstream, Resolve, Table as _},
     follow::{Change, Follower, Sink, is_of_before},
 };
-use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
-use nsm_test_support::{Book, Clock, Keys, Pipe, Watched, Wire, endpoint, spiffe};
+use nsm_model::url::EndpointUrl;
+use nsm_test_support::{Book, Clock, Keys, Watchable, Watched, Wire, endpoint, spiffe};
 use tokio::time::{Instant, sleep};
 
 const URL: &str = "tcp://10.0.0.9:5001";
@@ -299,54 +295,15 @@ async fn what_is_forgotten_is_followed_no_longer() {
     assert_eq!(world.told.changes(), []);
 }
 
-/// A peer that is there and ends every stream.
-#[derive(Clone)]
-struct Curt(Arc<AtomicUsize>, SpiffeId, Arc<Pipe>);
-
-#[async_trait]
-impl Transport for Curt {
-    async fn connect(&self, _: &Target, _: Instant) -> Result<Arc<dyn Hop>, Error> {
-        Ok(Arc::new(self.clone()))
-    }
-}
-
-#[async_trait]
-impl Hop for Curt {
-    fn peer(&self) -> &SpiffeId {
-        &self.1
-    }
-
-    fn certificate(&self) -> &[u8] {
-        &[]
-    }
-
-    fn retire(&self) {}
-
-    async fn request(&self, _: NetworkServiceRequest, _: Instant) -> Result<Connection, Error> {
-        Err(Error::new(Code::Unimplemented, "nobody asks"))
-    }
-
-    async fn close(&self, _: Connection, _: Instant) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn monitor(&self, _: MonitorScopeSelector) -> Result<Events, Error> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Ok(futures_util::stream::empty().boxed())
-    }
-
-    fn descriptors(&self) -> &dyn Descriptors {
-        self.2.as_ref()
-    }
-
-    async fn lost(&self) {
-        std::future::pending().await
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_ends_every_stream_is_not_asked_in_a_hot_loop() {
-    let curt = Curt(Arc::default(), spiffe("far"), Arc::default());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    // It is there, and ends every stream.
+    let curt = Watchable::new(spiffe("far"), move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        futures_util::stream::empty().boxed()
+    });
     let told = Arc::new(Told(
         Mutex::new((Instant::now(), Vec::new())),
         AtomicUsize::new(0),
@@ -355,7 +312,7 @@ async fn a_peer_that_ends_every_stream_is_not_asked_in_a_hot_loop() {
     let next = Downstream::at(target(), None, None);
     follower.follow("a", next, Arc::new(curt.clone()), false);
     ms(10_000).await;
-    let asked = curt.0.load(Ordering::SeqCst);
+    let asked = asked.load(Ordering::SeqCst);
     assert!((5..60).contains(&asked), "asked {asked} times in 10 s");
 }
 

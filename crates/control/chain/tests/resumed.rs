@@ -6,21 +6,15 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use nsm_api::{
-    connection::{
-        Connection, ConnectionEvent, ConnectionEventType, MonitorScopeSelector, Path, PathSegment,
-    },
-    networkservice::NetworkServiceRequest,
-};
+use nsm_api::connection::{Connection, ConnectionEvent, ConnectionEventType, Path, PathSegment};
 use nsm_chain::{
-    Code, Descriptors, Error, Events, Hop, Target, Tasks, Transport,
+    Events, Target, Tasks,
     elements::Downstream,
     follow::{Change, Follower, Sink},
 };
-use nsm_model::{spiffe::SpiffeId, url::EndpointUrl};
-use nsm_test_support::{Pipe, spiffe};
+use nsm_model::url::EndpointUrl;
+use nsm_test_support::{Watchable, spiffe};
 use tokio::time::{Instant, sleep};
 
 /// Of which connections was told that they are to be asked for again, and when.
@@ -58,8 +52,8 @@ fn connection(id: &str) -> Connection {
 
 /// Follows at a peer that shows these.
 fn follower(shown: &[String]) -> (Follower, Arc<Told>) {
-    let shown = shown.iter().map(|id| connection(id)).collect();
-    let peer = Crowded(spiffe("far"), Arc::default(), Arc::new(shown));
+    let shown: Vec<Connection> = shown.iter().map(|id| connection(id)).collect();
+    let peer = Watchable::new(spiffe("far"), move || stream(&shown));
     let told = Arc::new(Told(Instant::now(), Mutex::default()));
     (
         Follower::new("own", Arc::new(peer), Tasks::new(), told.clone()),
@@ -112,64 +106,25 @@ async fn a_peer_of_many_is_not_stormed() {
     }
 }
 
-/// A peer with many connections, shown as our own hops do.
-#[derive(Clone)]
-struct Crowded(SpiffeId, Arc<Pipe>, Arc<Vec<Connection>>);
-
-#[async_trait]
-impl Transport for Crowded {
-    async fn connect(&self, _: &Target, _: Instant) -> Result<Arc<dyn Hop>, Error> {
-        Ok(Arc::new(self.clone()))
-    }
-}
-
-#[async_trait]
-impl Hop for Crowded {
-    fn peer(&self) -> &SpiffeId {
-        &self.0
-    }
-
-    fn certificate(&self) -> &[u8] {
-        &[]
-    }
-
-    fn retire(&self) {}
-
-    async fn request(&self, _: NetworkServiceRequest, _: Instant) -> Result<Connection, Error> {
-        Err(Error::new(Code::Unimplemented, "nobody asks"))
-    }
-
-    async fn close(&self, _: Connection, _: Instant) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn monitor(&self, _: MonitorScopeSelector) -> Result<Events, Error> {
-        let kinds = [ConnectionEventType::INITIAL_STATE_TRANSFER]
-            .into_iter()
-            .chain(std::iter::repeat(ConnectionEventType::UPDATE));
-        let empty: &[Connection] = &[];
-        let chunks = self.2.chunks(256);
-        let chunks = chunks.chain(self.2.is_empty().then_some(empty));
-        let events: Vec<_> = chunks
-            .zip(kinds)
-            .map(|(some, kind)| {
-                let some = some.iter().map(|one| (one.id.clone(), one.clone()));
-                Ok(ConnectionEvent {
-                    r#type: kind.into(),
-                    connections: some.collect(),
-                    ..Default::default()
-                })
+/// A stream with these connections, shown as our own hops do.
+fn stream(shown: &[Connection]) -> Events {
+    let kinds = [ConnectionEventType::INITIAL_STATE_TRANSFER]
+        .into_iter()
+        .chain(std::iter::repeat(ConnectionEventType::UPDATE));
+    let empty: &[Connection] = &[];
+    let chunks = shown.chunks(256);
+    let chunks = chunks.chain(shown.is_empty().then_some(empty));
+    let events: Vec<_> = chunks
+        .zip(kinds)
+        .map(|(some, kind)| {
+            let some = some.iter().map(|one| (one.id.clone(), one.clone()));
+            Ok(ConnectionEvent {
+                r#type: kind.into(),
+                connections: some.collect(),
+                ..Default::default()
             })
-            .collect();
-        let events = futures_util::stream::iter(events);
-        Ok(events.chain(futures_util::stream::pending()).boxed())
-    }
-
-    fn descriptors(&self) -> &dyn Descriptors {
-        self.1.as_ref()
-    }
-
-    async fn lost(&self) {
-        std::future::pending().await
-    }
+        })
+        .collect();
+    let events = futures_util::stream::iter(events);
+    events.chain(futures_util::stream::pending()).boxed()
 }

@@ -13,6 +13,7 @@ mod messages;
 mod standing;
 mod table;
 mod tokens;
+mod watchable;
 mod wire;
 
 pub use descriptors::{Pipe, file_of, namespace};
@@ -21,4 +22,5 @@ pub use messages::{full_connection, full_endpoint, full_request, full_service, o
 pub use standing::{SHARED, Stands, misplaced};
 pub use table::Watched;
 pub use tokens::{Clock, Keys, LIFE, caller, jwt, roles, spiffe};
+pub use watchable::Watchable;
 pub use wire::Wire;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::{
     answers::{self, Answers},
-    recvfd::{ARRIVAL, Held, inode, inodes},
+    recvfd::{Held, arrival, inode, inodes},
 };
 use crate::{
     Blame, Call, Code, Connections, Element, Error, Expected, Hop, Kind as _, Next, Record, Target,
@@ -166,8 +166,7 @@ async fn take_descriptor(call: &Call, hop: &dyn Hop, answer: &Connection) -> Res
         return Ok(());
     };
     if Held::of(call).get(inode).is_none() {
-        let deadline = call.deadline.min(Instant::now() + ARRIVAL);
-        let descriptor = hop.descriptors().receive(inode, deadline).await?;
+        let descriptor = hop.descriptors().receive(inode, arrival(call)).await?;
         Held::hold(call, inode, descriptor);
     }
     Ok(())

@@ -20,7 +20,7 @@ use crate::{Call, Caller, Code, Connections, Element, Error, Next};
 
 /// How long a descriptor may come after its call: it is sent before it, so this is for a busy
 /// machine only. A descriptor that never comes is an error, not a hang.
-pub(super) const ARRIVAL: Duration = Duration::from_secs(1);
+const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// The most descriptors that one request may bring: a mechanism has one, and nobody has so many
 /// preferences.
@@ -80,9 +80,13 @@ pub fn inodes(request: &NetworkServiceRequest) -> Vec<InodeUrl> {
 #[derive(Debug, Clone, Copy)]
 pub struct RecvFd;
 
+/// Until when a descriptor that was spoken of may still come.
+pub(super) fn arrival(call: &Call) -> Instant {
+    call.deadline.min(Instant::now() + ARRIVAL)
+}
+
 async fn receive(call: &Call, caller: &Caller, inode: InodeUrl, id: &str) -> Result<(), Error> {
-    let deadline = call.deadline.min(Instant::now() + ARRIVAL);
-    let descriptor = caller.descriptors.receive(inode, deadline).await.map_err(|error| {
+    let descriptor = caller.descriptors.receive(inode, arrival(call)).await.map_err(|error| {
         let message = format!(
             "connection {id}: mechanism parameter inodeURL={inode}: {error}; the caller must send that \
              descriptor over the unix socket that it calls through"
