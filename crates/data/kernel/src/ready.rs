@@ -28,8 +28,8 @@ impl Session<'_, '_> {
         let deadline = Instant::now() + USABLE_LIMIT;
         for end in link.ends() {
             let index = self.index(end.netns, &end.name, end.index);
-            let running = |state: &LinkState| state.running;
-            while stats::find_index(self.socket(end.netns)?, index, running)?.is_none() {
+            let running = |state: LinkState| state.running;
+            while !stats::find_index(self.socket(end.netns)?, index)?.is_some_and(running) {
                 if Instant::now() > deadline {
                     tracing::warn!(netns = %end.netns, name = %end.name, "link is not running yet");
                     return Ok(());

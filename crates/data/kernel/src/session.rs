@@ -16,7 +16,17 @@ use crate::known::Shared;
 use crate::messages;
 use crate::netlink::{Request, Socket};
 use crate::netns::{Inside, NetnsFd};
-use crate::stats::{self, LinkState};
+use crate::stats;
+
+/// How often a route is tried that others' links stand in the way of and are gone at a second look.
+const ROUTE_TRIES: u32 = 8;
+
+/// What an interface does with its routes for a new one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Given,
+    Kept,
+}
 
 /// One visit. Its sockets close with it, so that no namespace stays pinned.
 pub(crate) struct Session<'a, 'b> {
@@ -216,9 +226,36 @@ impl<'a, 'b> Session<'a, 'b> {
         first
     }
 
-    /// The destination has a route already: ours to (over)write, or somebody else's.
+    /// The destination has a route already: ours to (over)write, or somebody else's, or one that
+    /// has left since with its link, which is deleted on another thread.
     fn route_exists(&mut self, entry: &Entry, route: &Route) -> Result<(), ApplyError> {
         let index = self.index(route.netns, &route.name, route.index);
+        for _ in 0..ROUTE_TRIES {
+            let mut stays = false;
+            let through = self.through(route)?;
+            let mut yields = through.contains(&index);
+            for other in through {
+                let way = self.way(entry, route.netns, other)?;
+                yields |= way == Some(Way::Given);
+                stays |= way == Some(Way::Kept);
+            }
+            if !yields && stays {
+                break;
+            }
+            let again = contents::new_route(index, route, yields);
+            match self.socket(route.netns)?.query(again) {
+                Err(error) if error.errno == libc::EEXIST => {}
+                done => return Ok(done.map(drop)?),
+            }
+        }
+        Err(ApplyError::RouteInUse {
+            destination: route.destination,
+            netns: route.netns,
+        })
+    }
+
+    /// The interfaces of routes to the same destination.
+    fn through(&mut self, route: &Route) -> Result<Vec<u32>, ApplyError> {
         let mut ask = RouteMessage::default();
         ask.header.address_family = contents::family(route.destination.addr());
         let ask = Request::new(
@@ -227,39 +264,27 @@ impl<'a, 'b> Session<'a, 'b> {
             0,
             RouteNetlinkMessage::GetRoute(ask),
         );
-        let socket = self.socket(route.netns)?;
-        let routes = socket.dump(&ask)?;
-        let through = routes
-            .iter()
-            .filter_map(|message| through(message, route))
-            .collect::<Vec<_>>();
-        let mut yields = through.contains(&index);
-        for other in through {
-            yields |= self.yields(entry, route.netns, other)?;
-        }
-        if yields {
-            let socket = self.socket(route.netns)?;
-            socket.execute(&[contents::new_route(index, route, true)])?;
-            return Ok(());
-        }
-        Err(ApplyError::RouteInUse {
-            destination: route.destination,
-            netns: route.netns,
-        })
+        let routes = self.socket(route.netns)?.dump(&ask)?;
+        let through = routes.iter().filter_map(|message| through(message, route));
+        Ok(through.collect())
     }
 
     /// Whether an interface gives way: it is being replaced, or was and waits for its deletion, or
-    /// it is the same side of the same connection, half made by a process that died.
-    fn yields(&mut self, entry: &Entry, netns: Netns, index: u32) -> Result<bool, ApplyError> {
+    /// it is the same side of the same connection, half made by a process that died. None when it
+    /// is gone.
+    fn way(&mut self, entry: &Entry, netns: Netns, index: u32) -> Result<Option<Way>, ApplyError> {
         if self.yielding.contains(&(netns, index)) {
-            return Ok(true);
+            return Ok(Some(Way::Given));
         }
         let same = nsm_plan::alias(entry.id.key, entry.id.role);
-        let retired = |state: &LinkState| {
-            state.group == REAP_GROUP || (state.group == GROUP && state.alias == same)
-        };
-        let found = stats::find_index(self.socket(netns)?, index, retired)?;
-        Ok(found.is_some())
+        let found = stats::find_index(self.socket(netns)?, index)?;
+        Ok(found.map(|state| {
+            if state.group == REAP_GROUP || (state.group == GROUP && state.alias == same) {
+                Way::Given
+            } else {
+                Way::Kept
+            }
+        }))
     }
 
     /// Whether a parameter has its value.

@@ -178,11 +178,9 @@ pub(crate) fn find(
 pub(crate) fn find_index(
     socket: &mut Socket,
     index: u32,
-    wanted: impl Fn(&LinkState) -> bool,
 ) -> Result<Option<LinkState>, KernelError> {
     let ask = get_link_by_index(Place::Own, index);
-    let found = found(socket.query(messages::without_counters(ask)))?;
-    Ok(found.filter(wanted))
+    found(socket.query(messages::without_counters(ask)))
 }
 
 /// A link, or nothing where it or its namespace is gone.

@@ -63,7 +63,7 @@ impl Session<'_, '_> {
             let Located::Inside(index) = self.locate(end)? else {
                 continue;
             };
-            let state = stats::find_index(self.socket(end.netns)?, index, |_| true)?;
+            let state = stats::find_index(self.socket(end.netns)?, index)?;
             let master = state.and_then(|state| state.master);
             leaving.push((end.clone(), (index, master)));
         }

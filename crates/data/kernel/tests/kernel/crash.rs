@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nsm_kernel::{Adopted, Executor, NetnsFd, Steps};
 use nsm_plan::{NetnsId, Plan, Side, diff, succeed};
@@ -152,16 +152,6 @@ fn ideal(node: &mut Node, plan: &Plan) -> (String, String) {
     (wanted, empty)
 }
 
-/// What the killed process was taking away may be under way still: whoever is refused asks again,
-/// as clients do.
-fn apply(node: &Node, plan: &Plan, step: usize) {
-    let began = Instant::now();
-    while let Err(error) = node.executor.apply(plan, &node.pods) {
-        assert!(began.elapsed() < LIMIT, "after step {step}: {error}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Kills at every step. Returns how many there are.
 fn every_step(
     node: &mut Node,
@@ -280,7 +270,7 @@ fn killed_at_any_step_of_a_replacement() {
                 assert_eq!(of_pods(node, &pods), nothing, "{from} to {to}: {what}");
             };
             let steps = every_step(&mut node, &old, &new, |node, step| {
-                apply(node, &new, step);
+                node.executor.apply(&new, &node.pods).unwrap();
                 end(
                     node,
                     &new,

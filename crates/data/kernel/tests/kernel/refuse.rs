@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nsm_kernel::error::{ApplyError, NetnsError};
-use nsm_kernel::{NetnsFd, setup};
-use nsm_plan::{Netns, Side, diff};
+use nsm_kernel::{Executor, NetnsFd, setup};
+use nsm_plan::{Netns, REAP_GROUP, Side, diff};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::write;
 
 use crate::support::{Node, exchange, isolated, joined, key, side};
+
+/// So many links are closed while a plan is applied again and again.
+const CLOSED: usize = 200;
 
 #[test]
 fn a_descriptor_of_something_else_is_refused() {
@@ -172,6 +177,37 @@ fn a_change_that_fails_puts_the_old_state_back() {
                 &node.udp(client, "10.1.0.1"),
                 &node.udp(endpoint, "10.1.0.0"),
             );
+        },
+    );
+}
+
+/// A link in the group of closed ones may be deleted at any moment, and its routes with it: also
+/// between the kernel's refusal of a route and the look at what stands in its way.
+#[test]
+fn a_route_that_leaves_with_a_closed_link_is_not_in_use() {
+    isolated(
+        "refuse::a_route_that_leaves_with_a_closed_link_is_not_in_use",
+        || {
+            let mut node = Node::new();
+            let (plan, client, _) = node.pair(key(1), &["10.1.0.1/32"], &["10.1.0.0/32"]);
+            let closing = format!(
+                "link add zz0 type veth peer name zz1\nlink set zz1 up\n\
+                 link set zz0 group {REAP_GROUP} up\nroute append 10.1.0.0/32 dev zz0\nlink del zz0\n"
+            );
+            let batch = memfd_create("batch", MemfdFlags::empty()).unwrap();
+            write(&batch, closing.repeat(CLOSED).as_bytes()).unwrap();
+            let path = format!("/proc/{}/fd/{}", std::process::id(), batch.as_raw_fd());
+            let other = Node {
+                executor: Executor::new("other").unwrap(),
+                pods: node.pods.clone(),
+            };
+            std::thread::scope(|scope| {
+                let closing = scope.spawn(|| other.ip(client, &format!("-batch {path}")));
+                while !closing.is_finished() {
+                    node.executor.apply(&plan, &node.pods).unwrap();
+                    node.executor.undo(&plan).unwrap();
+                }
+            });
         },
     );
 }
