@@ -32,8 +32,8 @@ const KNOWN_FORMAT: u64 = 1;
 /// redb's cache, bytes; its default is 1 GiB. Nothing is read but at the start.
 const CACHE_BYTES: usize = 4 << 20;
 /// A file below this length is left as it is, and one of which this share is in use: cutting writes
-/// all of it anew, while connections wait to be taken up.
-const CUT_FROM: u64 = 2 << 20;
+/// all of it anew.
+const CUT_FROM: u64 = 144 << 10;
 const CUT_SHARE: u64 = 4;
 /// Records are about who is connected to whom: the role's user alone may read them.
 const MODE: u32 = 0o600;
@@ -167,7 +167,6 @@ fn try_open(path: &Path) -> Result<Found, Refused> {
     let prepared = prepare(&database).map_err(damaged)?;
     let Prepared { other_boot, whole } = prepared.map_err(Refused::Newer)?;
     let records = read(&database, other_boot).map_err(damaged)?;
-    cut(path, &mut database, &records);
     Ok(Found {
         database: Some(database),
         records,
@@ -233,19 +232,17 @@ fn prepare(database: &Database) -> Result<Result<Prepared, u64>, redb::Error> {
     Ok(Ok(prepared))
 }
 
-/// Gives back what a crowd took that is gone: pages are used again, but the file is never cut else.
-fn cut(path: &Path, database: &mut Database, records: &Records) {
-    let rows = records.values().flatten();
-    let used: u64 = rows
-        .map(|(id, record)| (id.len() + record.len()) as u64)
-        .sum();
-    let length = fs::metadata(path).map_or(0, |file| file.len());
-    if length < CUT_FROM || length / CUT_SHARE < used {
-        return;
+/// Cuts a long file of which little is in use.
+pub(super) fn cut(path: &Path, database: &mut Database) -> anyhow::Result<()> {
+    let length = fs::metadata(path)?.len();
+    if length < CUT_FROM {
+        return Ok(());
     }
-    if let Err(error) = database.compact() {
-        tracing::warn!(path = ?path, %error, "the journal cannot be cut; it works as it is");
+    let used = database.begin_write()?.stats()?.stored_bytes();
+    if length / CUT_SHARE >= used {
+        database.compact()?;
     }
+    Ok(())
 }
 
 fn read(database: &Database, other_boot: bool) -> Result<Records, redb::Error> {

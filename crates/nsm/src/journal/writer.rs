@@ -18,6 +18,8 @@ use super::file::{self, META, WHOLE, YES};
 
 /// How long a disk that refuses is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long nothing is to be written before the file is cut: what comes meanwhile waits for it.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// What records are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +60,39 @@ struct Shared {
     written: watch::Sender<bool>,
 }
 
+/// What is to be done.
+struct Taken {
+    batch: Waiting,
+    whole: bool,
+    ended: bool,
+}
+
 impl Shared {
+    /// What waits, as soon as anything does; none when nothing has come for so long.
+    fn take(&self, limit: Option<Duration>) -> Option<Taken> {
+        let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.whole && !queue.ended;
+        let queue = self.queue();
+        let mut queue = match limit {
+            Some(limit) => {
+                let waited = self.came.wait_timeout_while(queue, limit, idle);
+                let (queue, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                if waited.timed_out() {
+                    return None;
+                }
+                queue
+            }
+            None => {
+                let waited = self.came.wait_while(queue, idle);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        Some(Taken {
+            batch: std::mem::take(&mut queue.waiting),
+            whole: std::mem::take(&mut queue.whole),
+            ended: queue.ended,
+        })
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,18 +156,19 @@ impl Drop for Writer {
 fn run(path: &Path, database: Database, shared: &Shared) {
     let mut database = Some(database);
     let mut failing = false;
+    let mut uncut = true;
     loop {
-        let (batch, whole, ended) = {
-            let mut queue = shared.queue();
-            while queue.waiting.is_empty() && !queue.whole && !queue.ended {
-                queue = shared
-                    .came
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            let whole = std::mem::take(&mut queue.whole);
-            (std::mem::take(&mut queue.waiting), whole, queue.ended)
+        let Some(Taken {
+            batch,
+            whole,
+            ended,
+        }) = shared.take(uncut.then_some(QUIET))
+        else {
+            uncut = false;
+            cut(path, &mut database);
+            continue;
         };
+        uncut = true;
         if batch.is_empty() && !whole {
             return;
         }
@@ -163,6 +198,23 @@ fn run(path: &Path, database: Database, shared: &Shared) {
                 std::thread::sleep(AGAIN);
             }
         }
+    }
+}
+
+/// Gives back what a crowd took that is gone: pages are used again, but the file is never cut else.
+fn cut(path: &Path, database: &mut Option<Database>) {
+    // One that failed is opened again when there is something to write.
+    let Some(mut open) = database.take() else {
+        return;
+    };
+    match catch_unwind(AssertUnwindSafe(|| {
+        file::cut(path, &mut open).map(|()| open)
+    })) {
+        Ok(Ok(open)) => *database = Some(open),
+        Ok(Err(error)) => {
+            tracing::warn!(path = ?path, %error, "the journal cannot be cut; it works as it is");
+        }
+        Err(_) => tracing::error!(path = ?path, "the journal could not be read to cut it"),
     }
 }
 
