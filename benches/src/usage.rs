@@ -13,6 +13,9 @@ pub(crate) struct Usage {
     pub descriptors: usize,
     /// Resident memory, kB.
     pub resident: u64,
+    /// What of it is the process's own and no page of a file: it grows with what is kept, and not
+    /// with code that runs for the first time.
+    pub anonymous: u64,
 }
 
 impl Usage {
@@ -24,14 +27,16 @@ impl Usage {
         };
         let path = format!("/proc/{pid}/status");
         let status = fs::read_to_string(&path).with_context(|| path.clone())?;
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        let kilobytes = |what: &str| -> anyhow::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(what));
+            let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+            number.with_context(|| format!("{path}: no {what}"))
+        };
         Ok(Self {
             threads: count("task")?,
             descriptors: count("fd")?,
-            resident: resident.with_context(|| format!("{path}: no VmRSS"))?,
+            resident: kilobytes("VmRSS:")?,
+            anonymous: kilobytes("RssAnon:")?,
         })
     }
 }

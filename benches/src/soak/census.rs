@@ -63,6 +63,16 @@ impl Census {
         counts(self) == counts(other)
     }
 
+    /// Of threads and descriptors, the fewer that another look saw.
+    pub(crate) fn least(&mut self, other: &Self) {
+        for (name, seen) in &other.roles {
+            if let Some(one) = self.roles.get_mut(name) {
+                one.threads = one.threads.min(seen.threads);
+                one.descriptors = one.descriptors.min(seen.descriptors);
+            }
+        }
+    }
+
     /// Bytes of all journals.
     pub(crate) fn journal_bytes(&self) -> u64 {
         self.journals.values().sum()

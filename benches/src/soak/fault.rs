@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 }
 
 /// Each as often as it stands here.
-const KINDS: &[Kind] = &[
+pub(crate) const ALL: &[Kind] = &[
     Kind::Role,
     Kind::Role,
     Kind::Role,
@@ -56,6 +56,15 @@ const KINDS: &[Kind] = &[
     Kind::ServiceEdited,
 ];
 
+/// What leaves the processes that serve alive.
+pub(crate) const OF_CLIENTS: &[Kind] = &[
+    Kind::LinkDown,
+    Kind::LinkRemoved,
+    Kind::ClientKilled,
+    Kind::NamespaceDeleted,
+    Kind::ServiceEdited,
+];
+
 /// One that happened.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Fault {
@@ -70,12 +79,18 @@ pub(crate) struct Fault {
 /// In the order in which a node starts them: the others wait for an identity.
 const ROLES: [&str; 3] = ["ca", "manager", "forwarder"];
 
-/// Throws the dice, and lets it happen; `number` tells names of newcomers apart.
+/// Throws the dice for one of these kinds, and lets it happen; `number` tells names of newcomers
+/// apart.
 ///
 /// # Errors
 /// What was taken away did not come back.
-pub(crate) fn happen(city: &mut City, dice: &mut Dice, number: usize) -> anyhow::Result<Fault> {
-    let kind = *dice.pick(KINDS);
+pub(crate) fn happen(
+    city: &mut City,
+    dice: &mut Dice,
+    kinds: &[Kind],
+    number: usize,
+) -> anyhow::Result<Fault> {
+    let kind = *dice.pick(kinds);
     let begin_ms = city.crowd.now_ms();
     let what = match kind {
         Kind::Role => {

@@ -8,10 +8,10 @@ use super::census::processes;
 use super::city::City;
 use crate::usage::Usage;
 
-/// A role whose processes were looked at for less says nothing about a slope.
+/// Processes that were looked at for less say nothing about a slope, minutes.
 const LOOKED_AT: f64 = 2.0;
 /// What is left out at a process's beginning, minutes: it is still filling its pools.
-const WARM: f64 = 1.0;
+const WARM: f64 = 2.0;
 
 /// See the module.
 #[derive(Debug, Default, Serialize)]
@@ -29,7 +29,7 @@ struct Series {
     points: Vec<(f64, u64)>,
 }
 
-/// How the resident memory of a role's processes grew.
+/// How a process's own memory grew.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Slope {
     pub process: String,
@@ -54,7 +54,7 @@ impl Memory {
             }
             if let Some(last) = all.last_mut() {
                 let minutes = (now - last.began_ms) / 60_000.0;
-                last.points.push((minutes, usage.resident));
+                last.points.push((minutes, usage.anonymous));
             }
         }
     }
@@ -64,8 +64,9 @@ impl Memory {
         let mut slopes: Vec<Slope> = self
             .series
             .iter()
-            .filter_map(|(name, all)| {
-                let (kb_a_minute, minutes) = slope(all.iter().map(|one| one.points.as_slice()))?;
+            .flat_map(|(name, all)| all.iter().map(move |one| (name, one)))
+            .filter_map(|(name, one)| {
+                let (kb_a_minute, minutes) = slope(&one.points)?;
                 let process = name.clone();
                 Some(Slope {
                     process,
@@ -79,28 +80,16 @@ impl Memory {
     }
 }
 
-/// Least squares over what comes after the warm part of each process: one slope, kB a minute, for
-/// all that had a role one after the other, each with a level of its own; and the minutes. Roles
-/// are killed every few minutes: none lives long enough to tell by itself.
+/// Least squares over what comes after the warm part: kB a minute, and the minutes.
 #[allow(clippy::cast_precision_loss, reason = "kilobytes of one process")]
-fn slope<'a>(processes: impl Iterator<Item = &'a [(f64, u64)]>) -> Option<(f64, f64)> {
-    let (mut covariance, mut variance, mut minutes) = (0.0, 0.0, 0.0);
-    for points in processes {
-        let warm = points.iter().filter(|(at, _)| *at >= WARM);
-        let warm: Vec<(f64, f64)> = warm.map(|(at, kb)| (*at, *kb as f64)).collect();
-        let (Some(first), Some(last)) = (warm.first(), warm.last()) else {
-            continue;
-        };
-        minutes += last.0 - first.0;
-        let mean =
-            |of: fn(&(f64, f64)) -> f64| warm.iter().map(of).sum::<f64>() / warm.len() as f64;
-        let (x, y) = (mean(|one| one.0), mean(|one| one.1));
-        covariance += warm
-            .iter()
-            .map(|one| (one.0 - x) * (one.1 - y))
-            .sum::<f64>();
-        variance += warm.iter().map(|one| (one.0 - x).powi(2)).sum::<f64>();
-    }
+fn slope(points: &[(f64, u64)]) -> Option<(f64, f64)> {
+    let warm = points.iter().filter(|(at, _)| *at >= WARM);
+    let warm: Vec<(f64, f64)> = warm.map(|(at, kb)| (*at, *kb as f64)).collect();
+    let minutes = warm.last()?.0 - warm.first()?.0;
+    let mean = |of: fn(&(f64, f64)) -> f64| warm.iter().map(of).sum::<f64>() / warm.len() as f64;
+    let (x, y) = (mean(|one| one.0), mean(|one| one.1));
+    let covariance: f64 = warm.iter().map(|one| (one.0 - x) * (one.1 - y)).sum();
+    let variance: f64 = warm.iter().map(|one| (one.0 - x).powi(2)).sum();
     (minutes >= LOOKED_AT && variance > 0.0).then(|| (covariance / variance, minutes))
 }
 
@@ -117,20 +106,17 @@ mod tests {
         };
         let mut jump = line(6, 900, 0);
         jump[0].1 = 100;
-        type Row = (Vec<Vec<(f64, u64)>>, Option<f64>);
-        let rows: [Row; 7] = [
+        type Row = (Vec<(f64, u64)>, Option<f64>);
+        let rows: [Row; 5] = [
             (Vec::new(), None),
-            (vec![line(2, 100, 5)], None),
-            (vec![line(5, 100, 5)], Some(5.0)),
-            (vec![line(9, 100, 0)], Some(0.0)),
-            (vec![jump], Some(0.0)),
-            // The next one begins lower.
-            (vec![line(5, 900, 5), line(5, 100, 5)], Some(5.0)),
-            (vec![line(2, 900, 5), line(2, 100, 5)], Some(5.0)),
+            (line(3, 100, 5), None),
+            (line(5, 100, 5), Some(5.0)),
+            (line(9, 100, 0), Some(0.0)),
+            (jump, Some(0.0)),
         ];
-        for (processes, expected) in rows {
-            let found = slope(processes.iter().map(Vec::as_slice)).map(|(kb, _)| kb);
-            assert_eq!(found, expected, "{processes:?}");
+        for (points, expected) in rows {
+            let found = slope(&points).map(|(kb, _)| kb);
+            assert_eq!(found, expected, "{points:?}");
         }
     }
 }

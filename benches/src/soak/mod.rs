@@ -39,8 +39,14 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Calm between two faults: from this, and up to so many milliseconds more.
 const CALM: Duration = Duration::from_secs(1);
 const MORE_CALM_MS: usize = 2000;
+/// After all its minutes a soak goes on for this share of them, with faults of clients alone: the
+/// processes that serve live for long enough then to tell whether their memory grows.
+const AFTERMATH: u32 = 6;
 /// What is idle by then is let go; and what is closed is gone.
 const REST: Duration = Duration::from_secs(20);
+/// How often processes are looked at in the end, and how long after one another.
+const LAST_LOOKS: usize = 10;
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let options = Options::parse(args, u64::from(std::process::id()))?;
@@ -95,7 +101,7 @@ fn live(city: &mut City, options: &Options) -> anyhow::Result<Report> {
     })
 }
 
-/// Until the time is over: a fault, everybody flows again, some calm.
+/// Until the time is over, and its aftermath: a fault, everybody flows again, some calm.
 fn break_things(
     city: &mut City,
     options: &Options,
@@ -103,12 +109,19 @@ fn break_things(
     let mut dice = Dice::new(options.seed);
     let (mut faults, mut memory, mut stuck) = (Vec::new(), Memory::default(), Vec::new());
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(options.minutes * 60) {
+    let all = Duration::from_secs(options.minutes * 60);
+    let end = all + all / AFTERMATH;
+    while began.elapsed() < end {
+        let kinds = if began.elapsed() < all {
+            fault::ALL
+        } else {
+            fault::OF_CLIENTS
+        };
         std::thread::sleep(CALM);
         let more = u64::try_from(dice.below(MORE_CALM_MS)).unwrap_or(0);
         std::thread::sleep(Duration::from_millis(more));
         memory.look(city);
-        match fault::happen(city, &mut dice, faults.len()) {
+        match fault::happen(city, &mut dice, kinds, faults.len()) {
             Ok(fault) => {
                 let at = began.elapsed().as_secs();
                 say(&format!("{at:>5} s  {:?}: {}", fault.kind, fault.what));
@@ -144,15 +157,22 @@ fn silent(city: &City) -> Vec<String> {
 }
 
 /// What there is when all clients have left, as soon as it is what there was before, and how long
-/// that took.
+/// that took. Of a thread or a descriptor that comes and goes, the least counts: what is leaked stays.
 fn settled(city: &City, before: &Census) -> anyhow::Result<(Census, Duration)> {
     let began = Instant::now();
     loop {
         let after = Census::of(city)?;
         if after.same_kernel(before) || began.elapsed() > REST {
-            std::thread::sleep(REST.saturating_sub(began.elapsed()));
-            return Ok((Census::of(city)?, began.elapsed()));
+            break;
         }
         std::thread::sleep(LOOK);
     }
+    std::thread::sleep(REST.saturating_sub(began.elapsed()));
+    let rested = began.elapsed();
+    let mut after = Census::of(city)?;
+    for _ in 0..LAST_LOOKS {
+        std::thread::sleep(LAST_LOOK);
+        after.least(&Census::of(city)?);
+    }
+    Ok((after, rested))
 }

@@ -132,11 +132,14 @@ impl Report {
                 after.journal_bytes()
             )),
         );
+        let what = "soak: steepest memory slope";
         if let Some(steepest) = self.slopes.first() {
-            let what = "soak: steepest memory slope";
             let note = format!("{}, {:.0} min", steepest.process, steepest.minutes);
             let figure = Figure::new(what, steepest.kb_a_minute, "kB/m", Bound::AtMost(FLAT));
             figures.push(figure.note(note));
+        } else {
+            let figure = Figure::new(what, f64::NAN, "kB/m", Bound::Beside);
+            figures.push(figure.note("no process lived for long enough: more minutes"));
         }
         figures
     }
