@@ -157,7 +157,8 @@ fn silent(city: &City) -> Vec<String> {
 }
 
 /// What there is when all clients have left, as soon as it is what there was before, and how long
-/// that took. Of a thread or a descriptor that comes and goes, the least counts: what is leaked stays.
+/// that took. Of a thread or a descriptor that comes and goes, the least counts: what is leaked
+/// stays.
 fn settled(city: &City, before: &Census) -> anyhow::Result<(Census, Duration)> {
     let began = Instant::now();
     loop {
