@@ -132,14 +132,14 @@ impl Report {
                 after.journal_bytes()
             )),
         );
+        let followed = self.slopes.len() as f64;
+        let what = "soak: processes that lived long enough to tell a slope";
+        figures.push(Figure::new(what, followed, "", Bound::Beside));
         let what = "soak: steepest memory slope";
         if let Some(steepest) = self.slopes.first() {
             let note = format!("{}, {:.0} min", steepest.process, steepest.minutes);
             let figure = Figure::new(what, steepest.kb_a_minute, "kB/m", Bound::AtMost(FLAT));
             figures.push(figure.note(note));
-        } else {
-            let figure = Figure::new(what, f64::NAN, "kB/m", Bound::Beside);
-            figures.push(figure.note("no process lived for long enough: more minutes"));
         }
         figures
     }
