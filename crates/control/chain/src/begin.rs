@@ -370,6 +370,9 @@ impl<K: Kind> Turn<K> {
             K::dress(&mut known, &item);
             known
         });
+        if self.state.own.is_some() {
+            call.own.clone_from(&self.state.own);
+        }
         let answer = next.close(call, known.unwrap_or(item)).await;
         self.state.item = None;
         answer

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use nsm_api::connection::Path;
 use nsm_identity::token::Claims;
-use nsm_model::spiffe::SpiffeId;
+use nsm_model::{path::previous, spiffe::SpiffeId};
 
 use crate::standard::{
     Refused, Signatures, next_token_signed, prev_token_signed, tokens_chained, tokens_expired,
@@ -46,9 +46,7 @@ impl Proof<'_> {
     /// # Errors
     /// What is not proved.
     pub fn of_request(&self, path: &Path) -> Result<(), Refused> {
-        let claims = prev_token_signed(path, self.peer, self.certificate, self.signatures)?;
-        self.subject(&claims)?;
-        self.audience(&claims)?;
+        self.neighbour(path)?;
         let own = path.index as usize;
         let left = path.path_segments.get(..=own).unwrap_or_default();
         let tokens = tokens_valid(left)?;
@@ -56,6 +54,26 @@ impl Proof<'_> {
             tokens_expired(&tokens, now)?;
         }
         tokens_chained(&tokens)
+    }
+
+    /// The caller's own segment alone, in a path at our own segment: of a hop that has no tokens of
+    /// those before it. It has to hold at `time`.
+    ///
+    /// # Errors
+    /// What is not proved.
+    pub fn of_neighbour(&self, path: &Path, time: SystemTime) -> Result<(), Refused> {
+        let claims = self.neighbour(path)?;
+        claims.check_expiry(time).map_err(|error| Refused::Token {
+            segment: previous(path).map_or_else(String::new, |segment| segment.name.clone()),
+            error,
+        })
+    }
+
+    fn neighbour(&self, path: &Path) -> Result<Claims, Refused> {
+        let claims = prev_token_signed(path, self.peer, self.certificate, self.signatures)?;
+        self.subject(&claims)?;
+        self.audience(&claims)?;
+        Ok(claims)
     }
 
     /// An answer's path, whose segment at `path.index` is ours: all of it.

@@ -6,7 +6,8 @@
 //! *Where it stands*: after `updatetoken`, which put both tokens there; before `begin` and whatever
 //! else remembers or acts.
 //! *On Close*: the same but for expiry, and without the operator's: what may be had no longer may
-//! still be let go.
+//! still be let go. A hop that names a connection instead of bringing its tokens proves itself, by
+//! a token that holds now: it has just made it.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -21,6 +22,7 @@ use nsm_policy::{
     standard::Refused,
 };
 
+use super::updatepath::Named;
 use crate::{Call, Caller, Code, Element, Error, Kind, Next, Tokens};
 
 /// What is registered, for an operator's policies of registrations.
@@ -79,7 +81,12 @@ impl Authorize {
             Denial::new(kind, &caller.id, what, &error.message).tell();
             error
         };
-        let proved = proof.of_request(K::path(call, item));
+        let path = K::path(call, item);
+        let named = call.scratch.get::<Named>().filter(|_| now.is_none());
+        let proved = match named {
+            Some(Named(_)) => proof.of_neighbour(path, self.tokens.now()),
+            None => proof.of_request(path),
+        };
         proved.map_err(|refused| denied(kind(&refused), error(&refused)))?;
         match now {
             Some(_) => self

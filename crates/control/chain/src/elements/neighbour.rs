@@ -19,7 +19,10 @@ use nsm_policy::{
     roles::{Asked, Place, RoleSource, calls},
 };
 
-use super::{Table, updatepath::Claimed};
+use super::{
+    Table,
+    updatepath::{Claimed, Named},
+};
 use crate::{Call, Caller, Connections, Element, Error, Next, call::Own};
 
 /// See the module.
@@ -61,6 +64,27 @@ impl Neighbour {
             id: &own.key.id,
         };
         calls(&self.roles.current(), self.place, &asked).map_err(|denial| Error::denied(&denial))
+    }
+
+    /// Who lets a connection go by its id alone has brought it.
+    fn check_named(&self, call: &Call, caller: &Caller) -> Result<(), Error> {
+        let Some(Named(id)) = call.scratch.get() else {
+            return Ok(());
+        };
+        if self.table.sees(&id, &caller.id) {
+            return Ok(());
+        }
+        let why = format!(
+            "{} has not brought connection {id} here, or it has ended: nothing is to be closed",
+            caller.id
+        );
+        let what = format!("close connection {id}");
+        Err(Error::denied(&Denial::new(
+            Kind::Owner,
+            &caller.id,
+            what,
+            why,
+        )))
     }
 
     fn check_owner(
@@ -125,6 +149,7 @@ impl Element<Connections> for Neighbour {
         next: Next<Connections>,
     ) -> Result<(), Error> {
         if let Some(caller) = &call.caller {
+            self.check_named(call, caller)?;
             self.check_owner(call, caller, &connection, "close")?;
         }
         next.close(call, connection).await

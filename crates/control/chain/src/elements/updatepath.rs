@@ -7,7 +7,8 @@
 //! and hop name, so that one that was restarted under another SPIFFE ID brings the same id. A
 //! caller whose path already stands at a segment of our name is refused.
 //! *Where it stands*: first in every list: everything after it speaks of our own segment's id.
-//! *On Close*: the same step, so that the same id comes out.
+//! *On Close*: the same step, so that the same id comes out. A hop that lost the tokens of those
+//! before it names the id that it was given.
 
 use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
@@ -37,6 +38,10 @@ pub struct UpdatePath {
 /// stale one, or somebody else's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claimed(pub(super) String);
+
+/// The id that a hop without the tokens of those before it names at our place, to let it go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named(pub(super) String);
 
 impl UpdatePath {
     /// The element of the hop with this (stable) name; `own_id` owns what begins here.
@@ -85,6 +90,30 @@ impl UpdatePath {
             index: step.index,
         });
         Ok(step)
+    }
+
+    /// A hop that was started again has no tokens of those before it, and lets a connection go by
+    /// the id that we gave it. Whoever holds a hop's role may say so: it is the business of
+    /// `authorize` that the caller's own token is good, and of `neighbour` that it brought that
+    /// very connection.
+    fn named(&self, call: &Call, connection: &Connection) -> Option<Own> {
+        let caller = call.caller.as_ref()?;
+        self.roles.current().hop(&caller.id)?;
+        self.refuse_ours(call, connection).ok()?;
+        let first = connection.path.path_segments.first()?;
+        let ours = path::next(&connection.path)?;
+        if !first.token.is_empty() || ours.name != self.name || ours.id.is_empty() {
+            return None;
+        }
+        Some(Own {
+            // `begin` knows whose it is, if it knows it.
+            key: ConnectionKey {
+                owner: self.own_id.clone(),
+                id: first.id.clone(),
+            },
+            id: ours.id.clone(),
+            index: connection.path.index + 1,
+        })
     }
 
     /// Who brings a connection, as its id knows it. The first segment's token is not signed with a
@@ -184,7 +213,14 @@ impl Element<Connections> for UpdatePath {
         mut connection: Connection,
         next: Next<Connections>,
     ) -> Result<(), Error> {
-        self.step(call, &mut connection)?;
+        let Some(own) = self.named(call, &connection) else {
+            self.step(call, &mut connection)?;
+            return next.close(call, connection).await;
+        };
+        connection.id.clone_from(&own.id);
+        connection.path.get_or_insert_default().index = own.index;
+        call.scratch.put(Named(own.id.clone()));
+        call.own = Some(own);
         next.close(call, connection).await
     }
 }

@@ -6,7 +6,7 @@
 //! to it shows; the caller checks it with the certificate of another connection, so it is signed
 //! once more, for the same audience.
 //! *Where it stands*: after `updatepath`, before `authorize`, which reads both.
-//! *On Close*: the same; a token that cannot be had does not stop it.
+//! *On Close*: the same; a token of our own that cannot be had does not stop it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,13 +39,14 @@ impl UpdateToken {
     fn update<K: Kind>(&self, call: &mut Call, item: &mut K::Item) -> Result<(), Error> {
         let caller = call.caller.as_ref().map(|caller| caller.id.clone());
         let theirs = call.token.clone();
+        if let (Some(token), Some(segment)) = (theirs, path::previous_mut(K::path_mut(call, item)))
+        {
+            write(segment, token);
+        }
         let ours = caller
             .map(|caller| self.0.issue(call, &caller))
             .transpose()?;
         let path = K::path_mut(call, item);
-        if let (Some(token), Some(segment)) = (theirs, path::previous_mut(path)) {
-            write(segment, token);
-        }
         if let (Some(token), Some(segment)) = (ours, path::own_mut(path)) {
             write(segment, token);
         }
