@@ -9,7 +9,7 @@ mod writer;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use nsm_chain::Journal;
+use nsm_chain::{Journal, follow::Peers};
 use nsm_forwarder::Whole;
 use tokio::sync::watch;
 
@@ -75,6 +75,14 @@ impl Journalled {
         Wholeness {
             writer: self.writer.clone(),
             whole: self.whole,
+        }
+    }
+
+    /// The hops that the role has asked, of before and from now on.
+    pub(crate) fn peers(&mut self) -> Peers {
+        Peers {
+            journal: self.journal(Table::Peers),
+            known: self.take(Table::Peers),
         }
     }
 

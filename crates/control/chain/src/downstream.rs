@@ -8,17 +8,24 @@ use nsm_model::path;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{Code, Directory, Error, Expected, Hop, Kept, Target, Transport, journal};
+use crate::{Call, Code, Directory, Error, Expected, Hop, Kept, Target, Transport, journal};
 
 /// Where the next hop is, and who must answer there.
 pub type Found = (Target, Option<Expected>);
 
 type Find = dyn Fn(Instant) -> BoxFuture<'static, Result<Found, Error>> + Send + Sync;
 
+/// What an endpoint is found by for others: its name, and its address where that is everybody's.
+type Address = (Option<String>, Option<String>);
+
 /// Finds a next hop again after a restart: a socket that came as a descriptor cannot be written
 /// down, so whoever chose the hop looks it up once more when it is wanted.
 #[derive(Clone)]
-pub struct Resolve(Arc<Find>);
+pub struct Resolve {
+    find: Arc<Find>,
+    /// The endpoint's name, where it is found by that.
+    name: Option<String>,
+}
 
 impl fmt::Debug for Resolve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,7 +40,28 @@ impl Resolve {
         F: Fn(Instant) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Found, Error>> + Send + 'static,
     {
-        Self(Arc::new(move |deadline| Box::pin(find(deadline))))
+        Self {
+            find: Arc::new(move |deadline| Box::pin(find(deadline))),
+            name: None,
+        }
+    }
+
+    /// The same; what is not found is taken for away.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        let Self { find, name } = self;
+        let resolve = Self::new(move |deadline| {
+            let found = find(deadline);
+            async move {
+                found.await.map_err(|mut error| {
+                    if error.code == Code::NotFound {
+                        error.code = Code::Unavailable;
+                    }
+                    error
+                })
+            }
+        });
+        Self { name, ..resolve }
     }
 
     /// Finds the endpoint of this name in a directory; `expected` says who must answer there.
@@ -42,8 +70,8 @@ impl Resolve {
         name: String,
         expected: impl Fn(&NetworkServiceEndpoint) -> Expected + Send + Sync + 'static,
     ) -> Self {
-        let expected = Arc::new(expected);
-        Self::new(move |deadline| {
+        let (expected, known) = (Arc::new(expected), name.clone());
+        let resolve = Self::new(move |deadline| {
             let (directory, name) = (Arc::clone(&directory), name.clone());
             let expected = Arc::clone(&expected);
             async move {
@@ -51,7 +79,11 @@ impl Resolve {
                 let target = directory.target(&endpoint, deadline).await?;
                 Ok((target, Some(expected(&endpoint))))
             }
-        })
+        });
+        Self {
+            name: Some(known),
+            ..resolve
+        }
     }
 }
 
@@ -69,17 +101,61 @@ impl Downstream {
     /// A hop that is there, with nothing of the connection known yet.
     #[must_use]
     pub fn at(target: Target, expected: Option<Expected>, resolve: Option<Resolve>) -> Self {
+        Self::found(Some((target, expected)), resolve)
+    }
+
+    /// A hop that is found in one of these ways.
+    pub(crate) fn found(known: Option<Found>, resolve: Option<Resolve>) -> Self {
         Self {
-            known: Some((target, expected)),
+            known,
             resolve,
             connection: Connection::default(),
         }
+    }
+
+    /// How others find it.
+    pub(crate) fn address(&self) -> Address {
+        let name = self.resolve.as_ref().and_then(|found| found.name.clone());
+        let target = self.known.as_ref().map(|(target, _)| target);
+        let url = match target {
+            Some(Target::Url(url)) if name.is_none() || !url.is_local() => Some(url.to_string()),
+            _ => None,
+        };
+        (name, url)
+    }
+
+    /// The hop that elements before said in a call, or how it is found.
+    pub(crate) fn told(call: &Call) -> Option<Self> {
+        let (target, resolve) = (call.scratch.get(), call.scratch.get::<Resolve>());
+        if target.is_none() && resolve.is_none() {
+            return None;
+        }
+        let known = target.map(|target| (target, call.scratch.get()));
+        Some(Self::found(known, resolve))
     }
 
     /// Which hop that is. A hop that was restarted may give the connection another id and listen
     /// on another socket, and is the same hop by its name.
     pub(crate) fn hop(&self) -> Option<&str> {
         path::next(&self.connection.path).map(|segment| segment.name.as_str())
+    }
+
+    /// Whether it is known to be the last hop.
+    pub(crate) fn is_endpoint(&self) -> bool {
+        let path = &self.connection.path;
+        path.path_segments.len() == path.index as usize + 2
+    }
+
+    /// The hop as far as anybody could tell it from others: its name, else where it was.
+    pub(crate) fn place(&self) -> String {
+        self.hop().map_or_else(|| self.to_string(), str::to_owned)
+    }
+
+    /// The same, with nothing known of the connection but what it was asked with.
+    pub(crate) fn asked_for(mut self, connection: &Connection) -> Self {
+        self.connection.clone_from(connection);
+        path::trim(self.connection.path.get_or_insert_default());
+        self
     }
 
     /// The same, found there.
@@ -124,7 +200,9 @@ impl Downstream {
             },
         };
         match (&self.resolve, away) {
-            (Some(Resolve(find)), _) => dial(transport, find(deadline).await?, deadline).await,
+            (Some(Resolve { find, .. }), _) => {
+                dial(transport, find(deadline).await?, deadline).await
+            }
             (None, Some(away)) => Err(away),
             (None, None) => Err(Error::new(Code::Internal, "a next hop without an address")),
         }

@@ -3,20 +3,23 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use nsm_api::connection::{Connection, MonitorScopeSelector, PathSegment};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use crate::{Backoff, Hop, Tasks, Transport, elements::Downstream};
 
 mod events;
+mod presence;
 mod resume;
 mod shown;
+mod stream;
 
-use shown::Shown;
+pub use presence::{Peers, Stay};
+use stream::Stream;
 
 /// How long a hop that is no endpoint may be away before its connections are asked for again: a
 /// restart of a manager or a forwarder takes less, and their packets flow meanwhile.
@@ -79,6 +82,7 @@ struct Inner {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
     sink: Arc<dyn Sink>,
+    staying: OnceLock<presence::Staying>,
     state: Mutex<Followed>,
 }
 
@@ -88,22 +92,6 @@ struct Followed {
     peers: BTreeMap<String, String>,
     /// What goes through a peer.
     streams: BTreeMap<String, Arc<Stream>>,
-}
-
-struct Stream {
-    next: Downstream,
-    /// The peer is an endpoint.
-    last: bool,
-    ids: Mutex<Shown>,
-    emptied: Notify,
-    /// A connection joined that the peer has not shown.
-    doubted: Notify,
-}
-
-impl Stream {
-    fn ids(&self) -> std::sync::MutexGuard<'_, Shown> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl std::fmt::Debug for Follower {
@@ -128,6 +116,7 @@ impl Follower {
             transport,
             tasks,
             sink,
+            staying: OnceLock::new(),
             state: Mutex::default(),
         }))
     }
@@ -151,6 +140,7 @@ impl Follower {
             state.leave(&before, id);
         }
         if let Some(stream) = state.streams.get(&key) {
+            stream.last.fetch_or(last, Ordering::Relaxed);
             let mut ids = stream.ids();
             ids.insert(id);
             if resumed && ids.expect(id) {
@@ -158,17 +148,14 @@ impl Follower {
             }
             return;
         }
-        let mut ids = Shown::default();
-        ids.insert(id);
-        let stream = Arc::new(Stream {
-            next,
-            last,
-            ids: Mutex::new(ids),
-            emptied: Notify::new(),
-            doubted: Notify::new(),
-        });
+        let stream = Arc::new(Stream::new(next, last));
+        stream.ids().insert(id);
         state.streams.insert(key.clone(), Arc::clone(&stream));
         drop(state);
+        self.start(key, stream, hop, resumed);
+    }
+
+    fn start(&self, key: String, stream: Arc<Stream>, hop: Arc<dyn Hop>, resumed: bool) {
         let inner = Arc::clone(&self.0);
         self.0
             .tasks
@@ -189,6 +176,7 @@ impl Followed {
         let Some(stream) = self.streams.get(key) else {
             return;
         };
+        stream.touch();
         if stream.ids().remove(id) {
             stream.emptied.notify_one();
         }
@@ -198,7 +186,7 @@ impl Followed {
 // === impl Inner ===
 
 impl Inner {
-    fn state(&self) -> std::sync::MutexGuard<'_, Followed> {
+    fn state(&self) -> MutexGuard<'_, Followed> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -231,8 +219,10 @@ impl Inner {
     /// Waits until nothing has gone through the peer for a while.
     async fn idle(&self, key: &str, stream: &Stream) {
         loop {
-            stream.emptied.notified().await;
-            tokio::time::sleep(LINGER).await;
+            while !stream.ids().is_empty() {
+                stream.emptied.notified().await;
+            }
+            tokio::time::sleep(Follower::pause(self.staying.get())).await;
             if self.finished(key, stream) {
                 return;
             }
@@ -242,11 +232,11 @@ impl Inner {
     /// Whether nothing goes through the peer, so that it is followed no longer.
     fn finished(&self, key: &str, stream: &Stream) -> bool {
         let mut state = self.state();
-        let empty = stream.ids().is_empty();
-        if empty {
+        let finished = stream.ids().is_empty() && stream.is_quiet(self.staying.get());
+        if finished {
             state.streams.remove(key);
         }
-        empty
+        finished
     }
 
     async fn follow_one(&self, stream: &Stream, hop: &dyn Hop, resumed: bool) {
@@ -261,11 +251,13 @@ impl Inner {
         stream.ids().begin(resumed);
         match hop.monitor(selector).await {
             Ok(events) => {
+                stream.presence().since = Some(Instant::now());
                 tokio::select! {
                     biased;
                     () = self.events(stream, events) => {}
                     () = hop.lost() => {}
                 }
+                stream.presence().since = None;
             }
             Err(error) => {
                 tracing::debug!(hop = %stream.next, %error, "cannot watch the next hop");
@@ -291,7 +283,7 @@ impl Inner {
 
     /// The peer again, however long it is away. Whoever asks for its connections then is told once.
     async fn reconnect(&self, stream: &Stream) -> Arc<dyn Hop> {
-        let patience = if stream.last {
+        let patience = if stream.last.load(Ordering::Relaxed) {
             ENDPOINT_PATIENCE
         } else {
             PATIENCE
@@ -299,6 +291,7 @@ impl Inner {
         let lost = Instant::now();
         let mut told = false;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut unhurried = presence::unhurried();
         loop {
             let deadline = Instant::now() + DIAL;
             // Where it was, or where it is registered by now.
@@ -312,6 +305,8 @@ impl Inner {
                 told = true;
                 self.tell_all(stream, Change::Refresh);
             }
+            let wanted = !stream.ids().is_empty();
+            let backoff = if wanted { &mut backoff } else { &mut unhurried };
             tokio::time::sleep(backoff.next_wait()).await;
         }
     }

@@ -8,6 +8,7 @@
 
 mod backoff;
 pub mod begin;
+mod behind;
 mod call;
 mod chain;
 mod directory;

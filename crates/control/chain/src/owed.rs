@@ -1,20 +1,27 @@
-//! Closes that the next hop has not answered: sent again until it does.
+//! Closes that a next hop has not answered: sent again until it does.
 //!
-//! A hop that was away when a connection was closed keeps its part, since nothing tells it apart
-//! from one whose hop is away. So the close is owed, and paid when that hop is back.
+//! A hop that was away when a connection was closed, or whose answer to a request was lost, keeps
+//! its part, since nothing tells it apart from one whose hop is away. So the close is owed, and
+//! paid when that hop is back, unless the connection goes through it again.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use tokio::time::{Duration, Instant, sleep};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use nsm_model::spiffe::SpiffeId;
+use tokio::{
+    sync::Notify,
+    time::{Duration, Instant, sleep},
+};
 
-use crate::{Backoff, Code, Error, Tasks, Transport, downstream::Downstream};
+use crate::{Backoff, Code, Error, Hop, Store, Tasks, Transport, downstream::Downstream};
 
 /// Waits between attempts: a hop that died is not back sooner, and what it kept is in nobody's way.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(60));
+/// How long a connection that was asked for in vain is taken for one that is wanted: whoever asks
+/// again waits less.
+const WANTED: Duration = Duration::from_secs(15);
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// As long as a lease is suspended at the most: beyond it the hop has closed by itself.
@@ -23,76 +30,293 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_OWED: usize = 4_096;
 
 /// See the module; cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Owed(Arc<Mutex<BTreeMap<String, DropGuard>>>);
+#[derive(Clone)]
+pub struct Owed {
+    transport: Arc<dyn Transport>,
+    tasks: Tasks,
+    state: Arc<Mutex<State>>,
+    /// Somebody has been paid.
+    paid: Arc<Notify>,
+}
 
-impl Owed {
-    fn table(&self) -> MutexGuard<'_, BTreeMap<String, DropGuard>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+#[derive(Default)]
+struct State {
+    /// By the connection and where.
+    owed: BTreeMap<(String, String), Debt>,
+    /// Where connections that stand remember which way they go.
+    standing: BTreeMap<String, Weak<Store>>,
+    /// Connections that are being asked for.
+    asking: BTreeMap<String, usize>,
+}
 
-    /// The connection is asked for again: what it was is no longer to be closed.
-    pub(crate) fn forgive(&self, id: &str) {
-        self.table().remove(id);
-    }
-
-    /// Goes on closing where `failed` says that the hop was away.
-    pub(crate) fn owe(
-        &self,
-        id: &str,
-        left: Downstream,
-        failed: &Error,
-        transport: Arc<dyn Transport>,
-        tasks: &Tasks,
-    ) {
-        let mut table = self.table();
-        if !is_away(failed) || table.len() >= MAX_OWED {
-            return;
-        }
-        let forgiven = CancellationToken::new();
-        table.insert(id.to_owned(), forgiven.clone().drop_guard());
-        drop(table);
-        let (owed, id) = (self.clone(), id.to_owned());
-        tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = forgiven.cancelled() => return,
-                () = pay(&id, &left, transport.as_ref()) => {}
-            }
-            owed.forgive(&id);
-        });
+impl State {
+    /// Whether the connection is asked for, and was not granted yet.
+    fn is_wanted(&self, place: &(String, String)) -> bool {
+        let wanted = self.owed.get(place).and_then(|debt| debt.wanted);
+        let stands = self.standing.get(&place.0);
+        wanted.is_some_and(|at| at.elapsed() < WANTED)
+            && stands.is_none_or(|store| store.strong_count() == 0)
     }
 }
 
-fn is_away(error: &Error) -> bool {
+struct Debt {
+    left: Arc<Downstream>,
+    /// The peer that is being told.
+    told: Option<SpiffeId>,
+    /// When somebody asked for the connection the last time.
+    wanted: Option<Instant>,
+}
+
+/// A connection that is being asked for: nobody closes it anywhere.
+pub(crate) struct Asking<'a>(&'a Owed, &'a str);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if let Some(asking) = state.asking.get_mut(self.1) {
+            *asking -= 1;
+            if *asking == 0 {
+                state.asking.remove(self.1);
+            }
+        }
+    }
+}
+
+/// What came of one attempt.
+enum Attempt {
+    /// Nothing is owed any more; what was answered.
+    Done(Result<(), Error>),
+    /// It is being asked for just now.
+    Later,
+    Away,
+}
+
+impl std::fmt::Debug for Owed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Owed({})", self.state().owed.len())
+    }
+}
+
+impl Owed {
+    /// Nothing yet; what will be owed is paid over this transport, by these tasks.
+    #[must_use]
+    pub fn new(transport: Arc<dyn Transport>, tasks: Tasks) -> Self {
+        Self {
+            transport,
+            tasks,
+            state: Arc::default(),
+            paid: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody asks for the connection: until it is granted, or nobody asks any more, a hop that
+    /// still has it keeps it, since packets may flow there.
+    pub(crate) fn wanted(&self, id: &str) {
+        let now = Instant::now();
+        for ((of, _), debt) in &mut self.state().owed {
+            if of == id {
+                debt.wanted = Some(now);
+            }
+        }
+    }
+
+    /// From now on the connection goes where its store says.
+    pub(crate) fn stands(&self, id: &str, store: &Arc<Store>) {
+        let mut state = self.state();
+        state.standing.insert(id.to_owned(), Arc::downgrade(store));
+    }
+
+    /// The connection goes nowhere any more.
+    pub(crate) fn ended(&self, id: &str) {
+        self.state().standing.remove(id);
+    }
+
+    /// The connection is asked for at this peer while the answer is held: a close that is on its
+    /// way there arrives first.
+    pub(crate) async fn asking<'a>(&'a self, id: &'a str, peer: &SpiffeId) -> Asking<'a> {
+        *self.state().asking.entry(id.to_owned()).or_default() += 1;
+        let asking = Asking(self, id);
+        loop {
+            let paid = self.paid.notified();
+            let told = |(owed, debt): (&(String, String), &Debt)| {
+                owed.0 == id && debt.told.as_ref() == Some(peer)
+            };
+            if !self.state().owed.iter().any(told) {
+                return asking;
+            }
+            paid.await;
+        }
+    }
+
+    /// Closes by and by where a request failed so that the hop may have done what was asked.
+    pub(crate) fn lost(&self, id: &str, asked: Downstream, failed: &Error) {
+        if is_lost(failed) {
+            self.later(id, asked);
+        }
+    }
+
+    /// Goes on closing where `failed` says that the hop was away.
+    pub(crate) fn owe(&self, id: &str, left: Downstream, failed: &Error) {
+        // One that is not registered any more is away as well: it keeps its part until it is back.
+        if is_away(failed) || failed.code == Code::NotFound {
+            self.later(id, left);
+        }
+    }
+
+    fn later(&self, id: &str, left: Downstream) {
+        let place = (id.to_owned(), left.place());
+        let mut state = self.state();
+        if state.owed.len() >= MAX_OWED || state.owed.contains_key(&place) {
+            return;
+        }
+        let left = Arc::new(left);
+        let debt = Debt {
+            left: Arc::clone(&left),
+            told: None,
+            wanted: None,
+        };
+        state.owed.insert(place.clone(), debt);
+        drop(state);
+        let owed = self.clone();
+        self.tasks.spawn(async move {
+            owed.pay(&place, &left).await;
+            owed.state().owed.remove(&place);
+        });
+    }
+
+    /// Pays now what is owed of a connection that ends, other than at the hop that it goes through.
+    /// What hops refuse, and which are still away, comes back; an endpoint has no link to tell of.
+    pub(crate) async fn settle(
+        &self,
+        id: &str,
+        now: Option<&Downstream>,
+        deadline: Instant,
+    ) -> Vec<Error> {
+        let debts: Vec<_> = {
+            let state = self.state();
+            let of = |(owed, _): &(&(String, String), &Debt)| owed.0 == id;
+            let debts = state.owed.iter().filter(of);
+            debts
+                .map(|(place, debt)| (place.clone(), Arc::clone(&debt.left)))
+                .collect()
+        };
+        let mut errors = Vec::new();
+        for (place, left) in debts {
+            if let Some(debt) = self.state().owed.get_mut(&place) {
+                debt.wanted = None;
+            }
+            let deadline = deadline.min(Instant::now() + PATIENCE);
+            let attempt = self.attempt(&place, &left, || now.cloned(), deadline);
+            let attempt = attempt.await;
+            self.tell(&place, None);
+            self.paid.notify_waiters();
+            if let Attempt::Done(answered) = attempt {
+                self.state().owed.remove(&place);
+                errors.extend(answered.err());
+                continue;
+            }
+            if left.is_endpoint() {
+                continue;
+            }
+            let message = format!("{left} is away: it is closed there when it is back");
+            errors.push(Error::new(Code::Unavailable, message));
+        }
+        errors
+    }
+
+    /// Until somebody answers, whatever it is.
+    async fn pay(&self, place: &(String, String), left: &Downstream) {
+        let began = Instant::now();
+        let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
+        sleep(backoff.next_wait()).await;
+        while began.elapsed() < LONGEST && self.state().owed.contains_key(place) {
+            let standing = || {
+                let store = self.state().standing.get(&place.0)?.upgrade()?;
+                store.get::<Downstream>()
+            };
+            let deadline = Instant::now() + PATIENCE;
+            let attempt = self.attempt(place, left, standing, deadline).await;
+            self.tell(place, None);
+            self.paid.notify_waiters();
+            match attempt {
+                Attempt::Done(_) => return,
+                Attempt::Later => sleep(PATIENCE).await,
+                Attempt::Away => sleep(backoff.next_wait()).await,
+            }
+        }
+    }
+
+    fn tell(&self, place: &(String, String), peer: Option<SpiffeId>) {
+        if let Some(debt) = self.state().owed.get_mut(place) {
+            debt.told = peer;
+        }
+    }
+
+    /// Closes at the hop that was left, unless `now` goes through it.
+    async fn attempt(
+        &self,
+        place: &(String, String),
+        left: &Downstream,
+        now: impl FnOnce() -> Option<Downstream> + Send,
+        deadline: Instant,
+    ) -> Attempt {
+        let Ok(hop) = left.reach(self.transport.as_ref(), deadline).await else {
+            return Attempt::Away;
+        };
+        let id = &place.0;
+        {
+            let mut state = self.state();
+            if state.asking.contains_key(id) || state.is_wanted(place) {
+                return Attempt::Later;
+            }
+            if let Some(debt) = state.owed.get_mut(place) {
+                debt.told = Some(hop.peer().clone());
+            }
+        }
+        match self.goes_through(now(), left, hop.as_ref(), deadline).await {
+            Some(false) => {}
+            Some(true) => return Attempt::Done(Ok(())),
+            None => return Attempt::Away,
+        }
+        let answered = hop.close(left.connection.clone(), deadline).await;
+        if answered.as_ref().is_err_and(is_away) {
+            return Attempt::Away;
+        }
+        let hop = left.hop();
+        tracing::info!(id, hop, ?answered, "closed at a hop that was away");
+        Attempt::Done(answered)
+    }
+
+    /// Whether the connection goes through the hop that it left; `None` where that cannot be told.
+    async fn goes_through(
+        &self,
+        now: Option<Downstream>,
+        left: &Downstream,
+        hop: &dyn Hop,
+        deadline: Instant,
+    ) -> Option<bool> {
+        let Some(now) = now else { return Some(false) };
+        if let (Some(now), Some(left)) = (now.hop(), left.hop()) {
+            return Some(now == left);
+        }
+        let there = now.reach(self.transport.as_ref(), deadline).await.ok()?;
+        Some(there.peer() == hop.peer())
+    }
+}
+
+/// Whether nobody knows how far what was said has come.
+fn is_lost(error: &Error) -> bool {
     matches!(
         error.code,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
     )
 }
 
-/// Until somebody answers, whatever it is.
-async fn pay(id: &str, left: &Downstream, transport: &dyn Transport) {
-    let began = Instant::now();
-    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
-    while began.elapsed() < LONGEST {
-        sleep(backoff.next_wait()).await;
-        let deadline = Instant::now() + PATIENCE;
-        let closed = async {
-            let hop = left.reach(transport, deadline).await?;
-            hop.close(left.connection.clone(), deadline).await
-        };
-        match closed.await {
-            Err(error) if is_away(&error) => {}
-            answered => {
-                tracing::info!(
-                    id,
-                    hop = left.hop(),
-                    ?answered,
-                    "closed at a hop that was away"
-                );
-                return;
-            }
-        }
-    }
+/// Who has no valid identity for the moment, here or further on, is as good as away.
+fn is_away(error: &Error) -> bool {
+    is_lost(error) || error.code == Code::Unauthenticated
 }

@@ -1,14 +1,39 @@
 //! A close at a hop that is away: told when it is back, unless the connection is wanted again.
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use nsm_chain::{Call, Chain, Connections, Element, Target, Tasks, elements::Connect};
-use nsm_test_support::{Clock, Keys, Wire, order, spiffe};
+use async_trait::async_trait;
+use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
+use nsm_chain::{
+    Call, Chain, Code, Connections, Element, Error, Next, Target, Tasks,
+    elements::{Connect, Monitor, Owed},
+};
+use nsm_test_support::{Clock, Keys, Watched, Wire, order, spiffe};
 use tokio::time::{Instant, sleep};
 
 const URL: &str = "tcp://10.0.0.9:5001";
+const DEAF: &str = "tcp://10.0.0.8:5001";
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// Does what it is asked, and its answers are lost.
+struct Lost;
+
+#[async_trait]
+impl Element<Connections> for Lost {
+    fn name(&self) -> &'static str {
+        "lost"
+    }
+
+    async fn request(
+        &self,
+        _: &mut Call,
+        _: NetworkServiceRequest,
+        _: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        Err(Error::new(Code::Unavailable, "the answer is lost"))
+    }
+}
 
 struct World {
     wire: Wire,
@@ -22,6 +47,8 @@ impl World {
     async fn connected() -> Self {
         let (wire, tasks) = (Wire::default(), Tasks::new());
         wire.attach(URL, spiffe("far"), Chain::new(Vec::new()), None);
+        let deaf = Chain::new(vec![Box::new(Lost) as Box<dyn Element<Connections>>]);
+        wire.attach(DEAF, spiffe("deaf"), deaf, None);
         let transport = wire.transport(Keys::new("own", Clock::default()));
         let connect = Connect::new(transport, tasks.clone());
         let chain = Chain::new(vec![Box::new(connect) as Box<dyn Element<Connections>>]);
@@ -36,9 +63,13 @@ impl World {
     }
 
     async fn ask(&mut self) {
-        self.call.scratch.put(Target::Url(URL.parse().unwrap()));
+        self.ask_at(URL).await.unwrap();
+    }
+
+    async fn ask_at(&mut self, url: &str) -> Result<Connection, Error> {
+        self.call.scratch.put(Target::Url(url.parse().unwrap()));
         let request = order("nsc", "id", "svc", Default::default());
-        self.chain.request(&mut self.call, request).await.unwrap();
+        self.chain.request(&mut self.call, request).await
     }
 
     /// Closes while the hop is away.
@@ -87,4 +118,122 @@ async fn a_day_later_it_is_given_up() {
     world.closed_in_vain().await;
     sleep(MINUTE * 60 * 25).await;
     assert!(world.tasks.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hop_whose_answer_was_lost_is_closed_where_the_connection_goes_another_way() {
+    let mut world = World::connected().await;
+    world.ask_at(DEAF).await.unwrap_err();
+    world.ask().await;
+    let _before = world.wire.take_log();
+    sleep(MINUTE).await;
+    let log = world.wire.take_log();
+    let closes: Vec<_> = log.iter().filter(|one| one.starts_with("close")).collect();
+    assert_eq!(closes, [&format!("close {DEAF}")]);
+    assert!(world.tasks.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_lost_on_the_way_it_goes_closes_nothing() {
+    let mut world = World::connected().await;
+    let deaf = Chain::new(vec![Box::new(Lost) as Box<dyn Element<Connections>>]);
+    world.wire.attach(URL, spiffe("far"), deaf, None);
+    world.ask_at(URL).await.unwrap_err();
+    let _before = world.wire.take_log();
+    sleep(MINUTE * 10).await;
+    assert_eq!(world.closes(), 0);
+    assert!(world.tasks.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_first_request_fails_closes_nothing() {
+    let mut world = World::connected().await;
+    // As after its restart: the hop may still have what it had before.
+    world.call.store = Default::default();
+    world.ask_at(DEAF).await.unwrap_err();
+    let _before = world.wire.take_log();
+    sleep(MINUTE * 10).await;
+    assert_eq!(world.closes(), 0);
+    assert!(world.tasks.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_is_owed_whichever_way_the_connection_goes_now() {
+    let mut world = World::connected().await;
+    world.closed_in_vain().await;
+    world
+        .wire
+        .attach(DEAF, spiffe("other"), Chain::new(Vec::new()), None);
+    world.ask_at(DEAF).await.unwrap();
+    world.wire.mend(URL);
+    let _before = world.wire.take_log();
+    sleep(MINUTE * 2).await;
+    let log = world.wire.take_log();
+    let closes: Vec<_> = log.iter().filter(|one| one.starts_with("close")).collect();
+    assert_eq!(closes, [&format!("close {URL}")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_tells_of_what_is_owed_elsewhere_or_pays_it() {
+    for (back, answers) in [(false, false), (true, true)] {
+        let mut world = World::connected().await;
+        world.closed_in_vain().await;
+        let other = Chain::new(Vec::new());
+        world.wire.attach(DEAF, spiffe("other"), other, None);
+        world.ask_at(DEAF).await.unwrap();
+        if back {
+            world.wire.mend(URL);
+        }
+        world.call.scratch = Default::default();
+        let item = order("nsc", "id", "svc", Default::default()).connection;
+        let item = item.into_option().unwrap();
+        let closed = world.chain.close(&mut world.call, item).await;
+        assert_eq!(closed.is_ok(), answers, "{closed:?}");
+        assert_eq!(world.closes(), if back { 2 } else { 1 });
+    }
+}
+
+/// Chooses no next hop.
+struct Refuses;
+
+#[async_trait]
+impl Element<Connections> for Refuses {
+    fn name(&self) -> &'static str {
+        "refuses"
+    }
+
+    async fn request(
+        &self,
+        _: &mut Call,
+        _: NetworkServiceRequest,
+        _: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        Err(Error::new(Code::Unavailable, "no forwarder yet"))
+    }
+}
+
+/// Its packets may flow at the hop that still has it.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_asks_for_in_vain_is_not_closed_meanwhile() {
+    let mut world = World::connected().await;
+    let transport = world.wire.transport(Keys::new("own", Clock::default()));
+    let owed = Owed::new(transport.clone(), world.tasks.clone());
+    let monitor = || Monitor::last(Arc::<Watched>::default()).owing(owed.clone());
+    let connect = Connect::new(transport, world.tasks.clone()).owing(owed.clone());
+    let list: Vec<Box<dyn Element<Connections>>> = vec![Box::new(monitor()), Box::new(connect)];
+    world.chain = Chain::new(list);
+    world.closed_in_vain().await;
+    world.wire.mend(URL);
+    let refuses = Chain::new(vec![
+        Box::new(monitor()) as Box<dyn Element<Connections>>,
+        Box::new(Refuses),
+    ]);
+    for _ in 0..30 {
+        let request = order("nsc", "id", "svc", Default::default());
+        refuses.request(&mut world.call, request).await.unwrap_err();
+        sleep(MINUTE / 6).await;
+    }
+    assert_eq!(world.closes(), 0);
+    sleep(MINUTE).await;
+    assert_eq!(world.closes(), 1);
 }

@@ -10,10 +10,10 @@ use nsm_chain::{
     Chain, Connections, Directory, Journal, Tasks, Tokens, Transport,
     begin::Begin,
     elements::{
-        Answers, Authorize, Connect, Monitor, Neighbour, RecvFd, Relay, Suspension, Table, Timeout,
-        UpdatePath, UpdateToken,
+        Answers, Authorize, Connect, Monitor, Neighbour, Owed, RecvFd, Relay, Suspension, Table,
+        Timeout, UpdatePath, UpdateToken,
     },
-    follow::Follower,
+    follow::{Follower, Peers, Stay},
 };
 use nsm_model::ids::Secret;
 use nsm_policy::roles::{Place, RoleSource};
@@ -64,6 +64,8 @@ pub struct Parts {
     pub table: Arc<dyn Table>,
     /// Where it writes down what was agreed; without one a restart begins with nothing.
     pub journal: Option<Arc<dyn Journal>>,
+    /// The hops that it has asked.
+    pub peers: Peers,
     /// Owns what runs in the background.
     pub tasks: Tasks,
 }
@@ -222,6 +224,17 @@ async fn sweep(kernel: &dyn Kernel, lives: &Lives) {
     }
 }
 
+/// What follows its next hops, and stays with them.
+fn follower(config: &Config, parts: &Parts) -> Follower {
+    let (transport, tasks) = (parts.transport.clone(), parts.tasks.clone());
+    let relay = Arc::new(Relay(parts.table.clone()));
+    Follower::new(&config.name, transport, tasks, relay).staying(Stay {
+        tokens: parts.tokens.clone(),
+        directory: parts.directory.clone(),
+        peers: parts.peers.clone(),
+    })
+}
+
 /// The forwarder, in request order.
 fn list(
     config: &Config,
@@ -239,6 +252,7 @@ fn list(
         table,
         journal,
         tasks,
+        ..
     } = parts.clone();
     let suspension = Suspension::new(
         &config.name,
@@ -246,12 +260,7 @@ fn list(
         transport.clone(),
         roles.clone(),
     );
-    let follower = Follower::new(
-        &config.name,
-        transport.clone(),
-        tasks.clone(),
-        Arc::new(Relay(table.clone())),
-    );
+    let owed = Owed::new(transport.clone(), tasks.clone());
     let moves = Arc::new(Moves {
         directory: directory.clone(),
         lives: lives.clone(),
@@ -288,7 +297,7 @@ fn list(
         // What is not refreshed ends.
         Box::new(Timeout::new(tokens.clone(), tasks.clone()).suspending(suspension)),
         // Whoever watches sees what became of it.
-        Box::new(Monitor::new(table, follower)),
+        Box::new(Monitor::new(table, follower(config, parts)).owing(owed.clone())),
         // The namespaces that the mechanisms speak of.
         Box::new(RecvFd),
         // Which endpoints may serve it.
@@ -311,6 +320,10 @@ fn list(
         // What the next hop is offered.
         Box::new(MechanismTranslation::new(policy)),
         // There.
-        Box::new(Connect::new(transport, tasks).authorized(Answers::new(tokens))),
+        Box::new(
+            Connect::new(transport, tasks)
+                .owing(owed)
+                .authorized(Answers::new(tokens)),
+        ),
     ])
 }

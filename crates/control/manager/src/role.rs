@@ -7,10 +7,10 @@ use nsm_chain::{
     Tokens, Transport,
     begin::Begin,
     elements::{
-        Answers, Authorize, ClientInfo, Connect, Monitor, Names, Neighbour, RecvFd, Relay,
+        Answers, Authorize, ClientInfo, Connect, Monitor, Names, Neighbour, Owed, RecvFd, Relay,
         Suspension, Table, Timeout, UpdatePath, UpdateToken,
     },
-    follow::Follower,
+    follow::{Follower, Peers, Stay},
 };
 use nsm_model::ids::Secret;
 use nsm_policy::roles::{Place, Role};
@@ -70,6 +70,8 @@ pub struct Journals {
     pub connections: Option<Arc<dyn Journal>>,
     /// Of the endpoints and forwarders of its node.
     pub endpoints: Option<Arc<dyn Journal>>,
+    /// Of the hops that it has asked.
+    pub peers: Peers,
 }
 
 impl std::fmt::Debug for Journals {
@@ -207,9 +209,15 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         Arc::clone(&transport),
         roles.clone(),
     );
+    let owed = Owed::new(Arc::clone(&transport), tasks.clone());
     let forwarder = Expected::role(&roles, &[Role::Forwarder]);
     let relay = Arc::new(Relay(Arc::clone(&table)));
-    let follower = Follower::new(&config.name, Arc::clone(&transport), tasks.clone(), relay);
+    let follower = Follower::new(&config.name, Arc::clone(&transport), tasks.clone(), relay)
+        .staying(Stay {
+            tokens: Arc::clone(&tokens),
+            directory: Arc::clone(&directory),
+            peers: journals.peers,
+        });
     Chain::new(vec![
         // Whose connection it is, by an id that only we could have given.
         Box::new(UpdatePath::new(
@@ -231,7 +239,7 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         // What is not refreshed ends.
         Box::new(Timeout::new(tokens.clone(), tasks.clone()).suspending(suspension)),
         // Whoever watches sees what became of it.
-        Box::new(Monitor::new(table, follower)),
+        Box::new(Monitor::new(table, follower).owing(owed.clone())),
         // Where the client runs.
         Box::new(ClientInfo::new(config.info.clone())),
         // The namespaces that the mechanisms speak of: they go on to the forwarder.
@@ -243,7 +251,11 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
             forwarder,
         )),
         // There.
-        Box::new(Connect::new(transport, tasks).authorized(Answers::new(tokens))),
+        Box::new(
+            Connect::new(transport, tasks)
+                .owing(owed)
+                .authorized(Answers::new(tokens)),
+        ),
     ])
 }
 

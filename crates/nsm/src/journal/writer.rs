@@ -28,16 +28,24 @@ pub(crate) enum Table {
     Endpoints,
     /// Endpoints that take nobody new, by name.
     Drained,
+    /// Hops that were asked for anything, by where they are.
+    Peers,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 3] = [Self::Connections, Self::Endpoints, Self::Drained];
+    pub(super) const ALL: [Self; 4] = [
+        Self::Connections,
+        Self::Endpoints,
+        Self::Drained,
+        Self::Peers,
+    ];
 
     pub(super) fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
             Self::Connections => "connections",
             Self::Endpoints => "endpoints",
             Self::Drained => "drained",
+            Self::Peers => "peers",
         })
     }
 }

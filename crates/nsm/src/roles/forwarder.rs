@@ -119,6 +119,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     kernel.mark(*wholeness.written().borrow());
     let parts = Parts {
         journal: journalled.journal(Table::Connections),
+        peers: journalled.peers(),
         secret: station.secret.clone(),
         tokens: Arc::new(station.tokens.clone()),
         transport: Arc::new(station.transport.clone()),

@@ -123,6 +123,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         journals: Journals {
             connections: journalled.journal(Table::Connections),
             endpoints: journalled.journal(Table::Endpoints),
+            peers: journalled.peers(),
         },
         drained: Drained::journalled(journalled.journal(Table::Drained), drained),
         secret: station.secret.clone(),

@@ -63,11 +63,9 @@ pub const ALL: [Rule; 9] = [
     Rule::Empty,
 ];
 
-/// Rules that the code is known to break, and where: hops that took part in a connection once, and
-/// whose previous hop no longer watches them, keep it for a day (`Empty`, `Links`); a close that
-/// finds a hop in the middle of its restart is answered although that hop's links stand until its
-/// sweep (`Close`), and whoever asks again then may be refused (`Served`).
-pub const KNOWN: &[Rule] = &[Rule::Links, Rule::Close, Rule::Served, Rule::Empty];
+/// Rules that the code is known to break, and where: a close that a hop owed before it was started
+/// again is answered although the hop behind it still has its links (`Close`).
+pub const KNOWN: &[Rule] = &[Rule::Close];
 
 /// A rule that was broken, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

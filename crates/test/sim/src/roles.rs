@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use nsm_chain::{Journal, Target, Tasks};
+use nsm_chain::{Journal, Target, Tasks, follow::Peers};
 use nsm_model::{ids::Secret, url::EndpointUrl};
 use nsm_policy::roles::Role;
 use nsm_rpc::monitor;
@@ -59,6 +59,8 @@ pub struct Ground {
 pub(crate) const CONNECTIONS: &str = "connections";
 /// The journal of a manager's endpoints.
 pub(crate) const ENDPOINTS: &str = "endpoints";
+/// The journal of the hops that a role has asked.
+pub(crate) const PEERS: &str = "peers";
 
 /// One process and what it stands on.
 #[derive(Debug, Clone)]
@@ -123,6 +125,14 @@ impl Stand {
     /// One of its journals.
     pub(crate) fn journal(&self, table: &'static str) -> Option<Arc<dyn Journal>> {
         Some(self.journals.open(table, &self.process, &self.chance))
+    }
+
+    /// The hops that it has asked.
+    pub(crate) fn peers(&self) -> Peers {
+        Peers {
+            journal: self.journal(PEERS),
+            known: self.journals.records(PEERS),
+        }
     }
 
     /// Who watches the connections of this process.

@@ -34,6 +34,16 @@ const FOUND: &[(u64, Rule, &str)] = &[
         Rule::Carries,
         "an endpoint whose certificate had run out kept clients from all others",
     ),
+    (
+        39,
+        Rule::Empty,
+        "a hop whose answers were lost kept its part for a day when the connection went another way",
+    ),
+    (
+        56,
+        Rule::Close,
+        "a close was answered while links stood at the hop that the connection had just left",
+    ),
 ];
 
 /// How many others run.

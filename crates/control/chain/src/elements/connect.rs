@@ -8,7 +8,8 @@
 //! When the connection moved to another hop, the one before is closed behind it, as soon as the
 //! request is done: until then packets go that way, and what is told of it is still believed.
 //! *Where it stands*: last.
-//! *On Close*: closes at the hop that the connection went to; one that is away is told later.
+//! *On Close*: closes at the hop that the connection went to, and at those that it has left and
+//! that were not told yet; one that is away is told later.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -25,10 +26,12 @@ use super::{
     recvfd::{Held, arrival, inode, inodes},
 };
 use crate::{
-    Blame, Call, Code, Connections, Element, Error, Expected, Hop, Kind as _, Next, Record, Target,
-    Tasks, Transport,
+    Blame, Call, Code, Connections, Element, Error, Expected, Hop, Kind as _, Next, Own, Record,
+    Target, Tasks, Transport,
     begin::Factory,
+    behind::{Behind, Left},
     downstream::{Beyond, Downstream, Resolve},
+    follow::Follower,
     owed::Owed,
 };
 
@@ -38,7 +41,8 @@ const CLOSE_BEHIND: Duration = Duration::from_secs(5);
 /// the program that answers waits for a processor: many clients move at once.
 const UNDER_WAY: Duration = Duration::from_millis(500);
 
-/// See the module.
+/// See the module; cheap to clone.
+#[derive(Clone)]
 pub struct Connect {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
@@ -57,11 +61,17 @@ impl Connect {
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, tasks: Tasks) -> Self {
         Self {
+            owed: Owed::new(Arc::clone(&transport), tasks.clone()),
             transport,
             tasks,
             answers: None,
-            owed: Owed::default(),
         }
+    }
+
+    /// The same; what is owed is shared with the elements before.
+    #[must_use]
+    pub fn owing(self, owed: Owed) -> Self {
+        Self { owed, ..self }
     }
 
     /// The same, with its answers held to account: every role's.
@@ -119,30 +129,55 @@ impl Connect {
         Err(answers::refuse(hop.as_ref(), &now.connection, &refused))
     }
 
-    fn close_behind(&self, call: &Call, left: Downstream) {
-        let transport = Arc::clone(&self.transport);
+    /// Closes there; a hop that is away is owed it.
+    async fn leave(&self, id: &str, left: Downstream, deadline: Instant) -> Result<(), Error> {
+        let closed = async {
+            let hop = self.reach(&left, deadline).await?;
+            hop.close(left.connection.clone(), deadline).await
+        };
+        let closed = closed.await;
+        if let Err(error) = &closed {
+            tracing::info!(id, hop = left.hop(), %error, "closing at a next hop");
+            self.owed.owe(id, left, error);
+        }
+        closed
+    }
+
+    fn close_behind(&self, call: &Call, id: &str, left: Downstream) {
         let factory = Factory::<Connections>::of(call).ok();
-        let store = Arc::clone(&call.store);
+        let left = Behind::leave(&call.store, left);
+        let (connect, id, store) = (self.clone(), id.to_owned(), Arc::clone(&call.store));
         self.tasks.finish(async move {
             if let Some(factory) = factory {
                 // Whoever still works on it then has had the time of a close.
                 let _late = factory.settled(Instant::now() + CLOSE_BEHIND).await;
             }
             tokio::time::sleep(UNDER_WAY).await;
+            let mut left = left.lock().await;
             let now = store.get::<Downstream>();
-            if now.as_ref().is_some_and(|now| now.hop() == left.hop()) {
-                // It went back there meanwhile, and is the same connection at that hop.
-                return;
-            }
-            let deadline = Instant::now() + CLOSE_BEHIND;
-            let closed = async {
-                let hop = left.reach(transport.as_ref(), deadline).await?;
-                hop.close(left.connection.clone(), deadline).await
-            };
-            if let Err(error) = closed.await {
-                tracing::info!(hop = left.hop(), %error, "closing at the hop that a connection left");
+            if let Some(left) = left.take()
+                // Else it went back there meanwhile, and is the same connection at that hop.
+                && now.is_none_or(|now| now.hop() != left.hop())
+            {
+                let deadline = Instant::now() + CLOSE_BEHIND;
+                let _owed = connect.leave(&id, left, deadline).await;
             }
         });
+    }
+
+    /// Closes at every hop that the connection has left and that was not told yet. That an endpoint
+    /// was away keeps nobody's close from being whole: no link is its.
+    async fn leave_behind(&self, id: &str, behind: Vec<Left>, deadline: Instant) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for left in behind {
+            let mut left = left.lock().await;
+            if let Some(left) = left.take() {
+                let endpoint = left.is_endpoint();
+                let closed = self.leave(id, left, deadline).await;
+                errors.extend(closed.err().filter(|_| !endpoint));
+            }
+        }
+        errors
     }
 }
 
@@ -184,7 +219,6 @@ impl Element<Connections> for Connect {
         request: NetworkServiceRequest,
         _next: Next<Connections>,
     ) -> Result<Connection, Error> {
-        self.owed.forgive(&request.connection.id);
         let target: Target = call.scratch.get().ok_or_else(|| {
             Error::new(
                 Code::Internal,
@@ -193,8 +227,24 @@ impl Element<Connections> for Connect {
         })?;
         let mut now = Downstream::at(target, call.scratch.get::<Expected>(), call.scratch.get());
         let hop = self.reach(&now, call.deadline).await?;
+        let id = request.connection.id.clone();
+        let _asking = self.owed.asking(&id, hop.peer()).await;
+        if let Some(follower) = call.scratch.get::<Follower>() {
+            follower.asks(&now, &hop);
+        }
         send_descriptors(call, hop.as_ref(), &request)?;
-        let answer = hop.request(request, call.deadline).await?;
+        let asked = now.clone().asked_for(&request.connection);
+        let answer = match hop.request(request, call.deadline).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // It may have done what was asked, and nobody would know. A client that asks for
+                // the first time goes on, perhaps for what it had before its restart, or closes.
+                if call.caller.is_some() || call.store.get::<Downstream>().is_some() {
+                    self.owed.lost(&id, asked, &error);
+                }
+                return Err(error);
+            }
+        };
         now.connection = answer.clone();
         let before = call.store.get::<Downstream>();
         let moved = before.as_ref().map(Downstream::hop) != Some(now.hop());
@@ -202,16 +252,17 @@ impl Element<Connections> for Connect {
             Ok(proved) => proved,
             Err(error) => {
                 if moved {
-                    self.close_behind(call, now);
+                    self.close_behind(call, &id, now);
                 }
                 return Err(error);
             }
         };
         if let Some(left) = before.filter(|_| moved) {
-            self.close_behind(call, left);
+            self.close_behind(call, &id, left);
         }
         call.store.keep(Beyond::of(&now));
         call.store.put(now);
+        self.owed.stands(&id, &call.store);
         call.scratch.put(proved);
         Ok(answer)
     }
@@ -223,6 +274,7 @@ impl Element<Connections> for Connect {
         _next: Next<Connections>,
     ) -> Result<(), Error> {
         let id = connection.id.clone();
+        self.owed.ended(&id);
         // A hop that was restarted knows where to go from the elements before, if at all.
         call.store.take_kept::<Beyond>();
         let left = match call.store.take::<Downstream>() {
@@ -230,23 +282,32 @@ impl Element<Connections> for Connect {
                 Connections::dress(&mut known.connection, &connection);
                 Some(known)
             }
-            None => call.scratch.get().map(|target| {
-                let mut left = Downstream::at(target, call.scratch.get(), call.scratch.get());
+            None => Downstream::told(call).map(|mut left| {
                 left.connection = connection;
                 left
             }),
         };
-        let Some(left) = left else { return Ok(()) };
-        let closed = async {
-            let hop = self.reach(&left, call.deadline).await?;
-            hop.close(left.connection.clone(), call.deadline).await
+        // One that is asked for just now may still need the way that it leaves.
+        let ends = call.scratch.get::<Arc<dyn Hop>>().is_none();
+        let (deadline, through) = (call.deadline, left.clone());
+        let here = async {
+            match left {
+                Some(left) => self.leave(&id, left, deadline).await,
+                None => Ok(()),
+            }
         };
-        let closed = closed.await;
-        if let Err(error) = &closed {
-            let transport = Arc::clone(&self.transport);
-            self.owed.owe(&id, left, error, transport, &self.tasks);
-        }
-        closed
+        let elsewhere = async {
+            if !ends {
+                return Vec::new();
+            }
+            let mut errors = self.owed.settle(&id, through.as_ref(), deadline).await;
+            let behind = Behind::take(&call.store);
+            errors.extend(self.leave_behind(&id, behind, deadline).await);
+            errors
+        };
+        let (elsewhere, here) = tokio::join!(elsewhere, here);
+        let errors = here.err().into_iter().chain(elsewhere).collect();
+        Error::join(errors).map_or(Ok(()), Err)
     }
 
     async fn restore(
@@ -258,6 +319,8 @@ impl Element<Connections> for Connect {
         let beyond = call.store.kept::<Beyond>();
         if let (Some(beyond), Some(resolve)) = (beyond, call.scratch.get::<Resolve>()) {
             call.store.put(beyond.found_by(resolve));
+            let own = Own::of(call)?;
+            self.owed.stands(&own.id, &call.store);
         }
         Ok(())
     }

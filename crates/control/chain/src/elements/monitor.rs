@@ -20,6 +20,7 @@ use crate::{
     Call, Connections, Element, Error, Hop, Next, Record,
     call::Own,
     follow::{Change, Follower, Sink, is_of_before},
+    owed::Owed,
 };
 
 /// A role's table of connections, which its watchers see.
@@ -45,6 +46,7 @@ pub trait Table: Send + Sync {
 pub struct Monitor {
     table: Arc<dyn Table>,
     follower: Option<Follower>,
+    owed: Option<Owed>,
 }
 
 impl std::fmt::Debug for Monitor {
@@ -60,6 +62,7 @@ impl Monitor {
         Self {
             table,
             follower: None,
+            owed: None,
         }
     }
 
@@ -69,6 +72,16 @@ impl Monitor {
         Self {
             table,
             follower: Some(follower),
+            owed: None,
+        }
+    }
+
+    /// The same; closes that are owed of a connection that is asked for again wait.
+    #[must_use]
+    pub fn owing(self, owed: Owed) -> Self {
+        Self {
+            owed: Some(owed),
+            ..self
         }
     }
 
@@ -98,6 +111,12 @@ impl Element<Connections> for Monitor {
         request: NetworkServiceRequest,
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
+        if let Some(follower) = &self.follower {
+            call.scratch.put(follower.clone());
+        }
+        if let Some(owed) = &self.owed {
+            owed.wanted(&request.connection.id);
+        }
         let mut connection = next.request(call, request).await?;
         connection.state = State::UP.into();
         let Own { id, key, .. } = Own::of(call)?;

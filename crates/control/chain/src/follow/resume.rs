@@ -53,6 +53,11 @@ impl Follower {
 }
 
 impl Followed {
+    /// Whether any connection of before is still looking for its peer.
+    pub(super) fn is_any_resuming(&self) -> bool {
+        self.peers.values().any(|key| key == RESUMING)
+    }
+
     /// Nobody has asked for it, or forgotten it, since.
     pub(super) fn is_resuming(&self, id: &str) -> bool {
         self.peers.get(id).is_some_and(|key| key == RESUMING)

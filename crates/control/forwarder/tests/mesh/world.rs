@@ -224,6 +224,7 @@ impl World {
         let events = kernel.listen();
         let parts = Parts {
             journal: None,
+            peers: Default::default(),
             secret: secret(&name),
             tokens: keys.clone(),
             transport: self.wire.transport(keys),

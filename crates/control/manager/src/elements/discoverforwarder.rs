@@ -161,11 +161,9 @@ impl Element<Connections> for DiscoverForwarder {
     ) -> Result<(), Error> {
         if call.store.get::<Downstream>().is_none()
             && let Some(name) = path::next(&connection.path).map(|segment| segment.name.clone())
-            && let Ok(forwarder) = self.directory.endpoint(&name, call.deadline).await
         {
-            call.scratch.put(self.expected.clone());
-            call.scratch
-                .put(self.directory.target(&forwarder, call.deadline).await?);
+            // One that has not registered again yet is owed the close.
+            call.scratch.put(self.resolve(name).waiting());
         }
         next.close(call, connection).await
     }

@@ -74,6 +74,7 @@ impl ForwarderRole {
             roles: roles(),
             table: Arc::new(stand.table.clone()),
             journal: stand.journal(CONNECTIONS),
+            peers: stand.peers(),
             tasks: stand.tasks.clone(),
         };
         let forwarder = stand.process.enter(|| {

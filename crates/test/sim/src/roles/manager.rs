@@ -58,6 +58,7 @@ impl ManagerRole {
                 journals: Journals {
                     connections: stand.journal(CONNECTIONS),
                     endpoints: stand.journal(ENDPOINTS),
+                    peers: stand.peers(),
                 },
                 tasks: stand.tasks.clone(),
                 known: Known::default(),
