@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteType;
-use nsm_plan::{Address, Entry, Link, Netns, Resource};
+use nsm_plan::{Address, End, Entry, Link, Netns, Resource};
 
 use crate::contents;
 use crate::error::ApplyError;
@@ -20,7 +20,35 @@ const USABLE_LIMIT: Duration = Duration::from_millis(500);
 /// Between two looks at an IPv6 address: about what the kernel takes when it is idle.
 const USABLE_PAUSE: Duration = Duration::from_micros(50);
 
+/// A function makes its end a port as soon as it is there; one that does something else with it
+/// keeps nobody waiting for long.
+const JOIN_LIMIT: Duration = Duration::from_millis(50);
+
+/// The end of a pair that a function joins to another one, when a workload is at the other.
+pub(crate) fn port(entry: &Entry) -> Option<&End> {
+    match &entry.resource {
+        Resource::Link(Link::Veth { far, near }) if far.bare && !near.bare => Some(far),
+        _ => None,
+    }
+}
+
 impl Session<'_, '_> {
+    /// What is sent before the other end is a port of something is lost, the question for a
+    /// hardware address above all: it is asked again after a second.
+    pub(crate) fn wait_joined(&mut self, port: &End) -> Result<(), ApplyError> {
+        let deadline = Instant::now() + JOIN_LIMIT;
+        let index = self.index(port.netns, &port.name, port.index);
+        let joined = |state: LinkState| state.master.is_some();
+        while !stats::find_index(self.socket(port.netns)?, index)?.is_some_and(joined) {
+            if Instant::now() > deadline {
+                tracing::debug!(netns = %port.netns, name = %port.name, "no port of anything yet");
+                break;
+            }
+            std::thread::sleep(USABLE_PAUSE);
+        }
+        Ok(())
+    }
+
     /// A pair's end that came up before its peer sends nothing until a work item of the kernel has
     /// run: a question for a hardware address that went unanswered then is asked again after a
     /// second.

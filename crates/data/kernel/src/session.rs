@@ -16,6 +16,7 @@ use crate::known::Shared;
 use crate::messages;
 use crate::netlink::{Request, Socket};
 use crate::netns::{Inside, NetnsFd};
+use crate::ready::port;
 use crate::stats;
 
 /// How often a route is tried that others' links stand in the way of and are gone at a second look.
@@ -154,7 +155,19 @@ impl<'a, 'b> Session<'a, 'b> {
         self.take_away(&made.0)
     }
 
+    /// Puts them in place; routes through an interface with a function at its other end last.
     pub(crate) fn put(&mut self, entries: &[Entry], made: &mut Made) -> Result<(), ApplyError> {
+        let Some(port) = entries.iter().find_map(port) else {
+            return self.put_at_once(entries, made);
+        };
+        let is_route = |entry: &Entry| matches!(entry.resource, Resource::Route(_));
+        let (routes, first): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(is_route);
+        self.put_at_once(&first, made)?;
+        self.wait_joined(port)?;
+        self.put_at_once(&routes, made)
+    }
+
+    fn put_at_once(&mut self, entries: &[Entry], made: &mut Made) -> Result<(), ApplyError> {
         let mut queue = Queue::new();
         let mut born = Vec::new();
         for entry in entries {

@@ -1,5 +1,7 @@
 //! A passthrough endpoint: bare ends as ports of a bridge.
 
+use std::time::{Duration, Instant};
+
 use nsm_kernel::setup::{self, Own};
 use nsm_model::mechanism::Mtu;
 use nsm_plan::Side;
@@ -71,4 +73,46 @@ fn a_bridge_of_bare_ends_carries_packets() {
         let delete = |own: &mut Own| own.delete_bridge(&"nsm-br".parse().unwrap());
         setup::within(node.executor.workers(), &node.pods[&firewall], delete).unwrap();
     });
+}
+
+/// Who is through a function asks for a hardware address at once, and is not heard before the
+/// function's end is a port.
+#[test]
+fn routes_through_a_function_come_when_it_is_joined() {
+    isolated(
+        "bridges::routes_through_a_function_come_when_it_is_joined",
+        || {
+            let mut node = Node::new();
+            let (client, firewall) = (node.pod(), node.pod());
+            let near = side(client, "nsm-c", 1, &["10.1.0.1/32"], &["10.1.0.0/32"]);
+            let mut into = side(firewall, "in", 3, &["10.1.0.0/32"], &["10.1.0.1/32"]);
+            into.bare = true;
+            let plan = joined(key(1), Side::Kernel(near), Side::Kernel(into));
+            let (workers, pod) = (node.executor.workers(), &node.pods[&firewall]);
+            let join = |own: &mut Own| {
+                let bridge = "nsm-br".parse().unwrap();
+                own.ensure_bridge(&bridge, Mtu::new(1450).unwrap())?;
+                own.enslave(&bridge, &"in".parse().unwrap())
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // Longer than a plan takes.
+                    std::thread::sleep(Duration::from_millis(15));
+                    while setup::within(workers, pod, join).is_err() {}
+                });
+                node.executor.apply(&plan, &node.pods).unwrap();
+                let port = node.links(firewall);
+                let port = port.iter().find(|link| link.name == "in").unwrap();
+                assert!(port.master.is_some(), "it waited");
+            });
+            let nobody = node.pod();
+            let mut other = side(nobody, "in", 3, &["10.1.0.0/32"], &["10.1.0.1/32"]);
+            other.bare = true;
+            let near = side(client, "nsm-d", 1, &["10.2.0.1/32"], &["10.2.0.0/32"]);
+            let plan = joined(key(2), Side::Kernel(near), Side::Kernel(other));
+            let began = Instant::now();
+            node.executor.apply(&plan, &node.pods).unwrap();
+            assert!(began.elapsed() < Duration::from_millis(500), "not for ever");
+        },
+    );
 }
