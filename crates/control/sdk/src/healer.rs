@@ -27,7 +27,7 @@ use nsm_chain::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{Flow, Liveness, handover::without};
-use decision::{Ask, Known};
+use decision::{Ask, Known, Word};
 
 /// Waits between attempts while packets are lost, and between heals that follow one another.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -57,7 +57,7 @@ struct Watched {
     /// As it was last granted.
     connection: Connection,
     /// What nobody has looked into yet.
-    told: Option<Change>,
+    told: Option<Word>,
     /// A heal runs.
     healing: bool,
     /// Ends its waits.
@@ -116,9 +116,8 @@ impl Healer {
             ended: None,
         });
         // That another endpoint is wanted was said of the one before, perhaps more than once.
-        let left = watched.connection.network_service_endpoint_name
-            != connection.network_service_endpoint_name;
-        if left && watched.told == Some(Change::Move) {
+        let left = serving(&watched.connection) != serving(connection);
+        if left && watched.told == Some(Word::Move) {
             watched.told = None;
         }
         watched.factory = factory;
@@ -154,7 +153,7 @@ impl Healer {
                     async move {
                         if healer.liveness.look(&connection).await == Flow::Silent {
                             tracing::info!(id, "no packets come from the far end");
-                            healer.changed(&id, Change::Down);
+                            healer.told(&id, Word::Down);
                         }
                     }
                 })
@@ -162,22 +161,26 @@ impl Healer {
         }
     }
 
-    /// Whether the connection has left the endpoint that it is shown with.
-    pub(crate) fn has_left(&self, id: &str, shown: Option<&Connection>) -> bool {
+    /// A hop further on says so, with the connection as it shows it, unless that is of an endpoint
+    /// that the connection has left.
+    pub(crate) fn heard(self: &Arc<Self>, id: &str, change: Change, shown: Option<&Connection>) {
         let connections = self.connections();
         let granted = connections.get(id).map(|watched| &watched.connection);
-        granted.is_some_and(|granted| is_of_before(shown, granted))
+        let Some(granted) = granted.filter(|granted| !is_of_before(shown, granted)) else {
+            return;
+        };
+        let word = Word::of(change, shown, granted);
+        drop(connections);
+        self.told(id, word);
     }
 
     /// Somebody says that something has become of a connection.
-    pub(crate) fn changed(self: &Arc<Self>, id: &str, change: Change) {
+    fn told(self: &Arc<Self>, id: &str, word: Word) {
         let mut connections = self.connections();
         let Some(watched) = connections.get_mut(id) else {
             return;
         };
-        if watched.told != Some(Change::Down) {
-            watched.told = Some(change);
-        }
+        watched.told = watched.told.max(Some(word));
         if std::mem::replace(&mut watched.healing, true) {
             watched.wake.notify_one();
             return;
@@ -192,7 +195,7 @@ impl Healer {
         };
         watched.waited = before;
         drop(connections);
-        tracing::info!(id, ?change, "healing");
+        tracing::info!(id, change = ?word, "healing");
         let (healer, id) = (Arc::clone(self), id.to_owned());
         self.tasks.spawn(async move {
             tokio::time::sleep(before).await;
@@ -205,8 +208,8 @@ impl Healer {
         let (mut known, mut reselect) = (Known::default(), false);
         let (mut short, mut calm) = (Backoff::new(RETRY.0, RETRY.1), Backoff::new(CALM.0, CALM.1));
         while let Some(turn) = self.turn(id) {
-            if let Some(change) = turn.told {
-                known.told(change);
+            if let Some(word) = turn.told {
+                known.told(word);
                 if known.in_doubt() {
                     known.found(self.liveness.ask(&turn.connection).await);
                 }
@@ -258,12 +261,12 @@ impl Healer {
                     watched.end();
                     return None;
                 }
-                Some(change @ (Change::Refresh | Change::Move)) => {
+                Some(Word::Down) => watched.connection.clone(),
+                Some(word) => {
                     let mut known = Known::default();
-                    known.told(change);
+                    known.told(word);
                     return Some(known);
                 }
-                Some(Change::Down) => watched.connection.clone(),
             }
         };
         let known = Known::granted_in_doubt(self.liveness.ask(&connection).await);
@@ -313,7 +316,7 @@ impl Watched {
 
 /// One look at what there is to heal.
 struct Turn {
-    told: Option<Change>,
+    told: Option<Word>,
     factory: Factory<Connections>,
     connection: Connection,
     wake: Arc<Notify>,
@@ -354,6 +357,13 @@ async fn moved(
             healed
         }
     }
+}
+
+/// Who serves it at its end, also behind functions.
+fn serving(connection: &Connection) -> (&str, Option<&str>) {
+    let last = connection.path.path_segments.last();
+    let name = last.map(|segment| segment.name.as_str());
+    (&connection.network_service_endpoint_name, name)
 }
 
 fn prepare(request: &mut NetworkServiceRequest, another: bool) {

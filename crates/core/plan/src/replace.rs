@@ -28,9 +28,11 @@ impl Swap {
 }
 
 /// A plan as it follows another for the same connection: a link that stays keeps its index, and one
-/// that takes an interface's place gets the other of the two that an interface may have.
+/// that takes an interface's place gets the other of the two that an interface may have. A link
+/// whose addresses alone change stays, with the hardware address that it has.
 #[must_use]
 pub fn succeed(old: &Plan, new: Plan) -> Plan {
+    let new = readdressed(old, new);
     let mut indices = Vec::new();
     for (_, link) in new.links() {
         let twin = old.links().find(|(_, had)| is_twin(had, link));
@@ -62,6 +64,28 @@ pub fn succeed(old: &Plan, new: Plan) -> Plan {
         entry
     });
     entries.collect()
+}
+
+/// The same with the hardware addresses of links that stay but for those: they follow from
+/// addresses, and an interface made anew would have nothing but another one.
+fn readdressed(old: &Plan, new: Plan) -> Plan {
+    let entries = Vec::from(new).into_iter().map(|mut entry| {
+        if let Resource::Link(link) = &mut entry.resource {
+            let mut had = old.links().filter(|(id, _)| **id == entry.id);
+            let like = had.find_map(|(_, had)| with_macs_of(had, link));
+            *link = like.unwrap_or_else(|| link.clone());
+        }
+        entry
+    });
+    entries.collect()
+}
+
+fn with_macs_of(old: &Link, new: &Link) -> Option<Link> {
+    let mut like = new.clone();
+    for (end, had) in like.ends_mut().into_iter().zip(old.ends()) {
+        end.mac = had.mac;
+    }
+    is_twin(old, &like).then_some(like)
 }
 
 /// The old end in whose place a new one comes.

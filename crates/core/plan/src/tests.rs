@@ -295,6 +295,29 @@ fn a_changed_context_leaves_the_link_alone() {
     ));
 }
 
+/// Hardware addresses follow from addresses, and a tunnel's device cannot stand beside another one
+/// with its number.
+#[test]
+fn other_addresses_leave_the_interface_where_it_is() {
+    let mut other = client();
+    other.addrs[0] = "10.0.0.5/32".parse().unwrap();
+    other.mac = [2, 0, 0, 0, 0, 9];
+    for far in [Side::Kernel(endpoint()), tunnel("192.0.2.2")] {
+        let old = plan(Side::Kernel(client()), far.clone());
+        let new = succeed(&old, plan(Side::Kernel(other.clone()), far));
+        let changes = diff(&old, &new);
+        let is_link = |entry: &&Entry| matches!(entry.resource, Resource::Link(_));
+        let mut all = changes.undo.iter().chain(&changes.apply);
+        assert_eq!(all.find(is_link), None);
+        assert_eq!((changes.swaps, changes.retire), (Vec::new(), Vec::new()));
+        assert!(old.links().eq(new.links()), "{new}");
+    }
+    let old = plan(Side::Kernel(client()), Side::Kernel(endpoint()));
+    let new = succeed(&old, plan(Side::Kernel(other), tunnel("192.0.2.2")));
+    let mac = new.links().next().map(|(_, link)| link.ends()[0].mac);
+    assert_eq!(mac, Some([2, 0, 0, 0, 0, 9]), "another one has its own");
+}
+
 #[test]
 fn what_is_shared_goes_with_its_last_owner() {
     let other = KeyDigest([1; 16]);

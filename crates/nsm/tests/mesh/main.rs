@@ -17,6 +17,7 @@ mod confined;
 mod doubles;
 mod drains;
 mod faults;
+mod functions;
 mod heals;
 mod orders;
 mod outages;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         &clock::GROUP,
         &drains::GROUP,
         &faults::GROUP,
+        &functions::GROUP,
         &heals::GROUP,
         &trust::GROUP,
         &roles::GROUP,

@@ -121,9 +121,12 @@ impl Element<Connections> for Monitor {
         connection.state = State::UP.into();
         let Own { id, key, .. } = Own::of(call)?;
         self.follow(call, &id, &connection);
-        let bringer = call.caller.as_ref().map(|caller| caller.id.clone());
-        let seen_by = bringer.into_iter().chain([key.owner]).collect();
-        self.table.show(&id, seen_by);
+        // What we ask for again ourselves is seen by whoever brought it, as before.
+        if let Some(caller) = &call.caller {
+            self.table.show(&id, vec![caller.id.clone(), key.owner]);
+        } else if self.table.get(&id).is_none() {
+            self.table.show(&id, vec![key.owner]);
+        }
         self.table.update(connection.clone());
         Ok(connection)
     }
@@ -196,6 +199,10 @@ impl Sink for Relay {
         };
         if is_of_before(shown, &connection) {
             return;
+        }
+        if let (Change::Refresh, Some(shown)) = (change, shown.filter(|one| one.context.is_set())) {
+            // What a hop further on has now is what has to be asked for: whoever made it compares.
+            connection.context.clone_from(&shown.context);
         }
         connection.state = match change {
             Change::Down => State::DOWN.into(),

@@ -37,9 +37,7 @@ struct Told(Arc<Healer>);
 
 impl Sink for Told {
     fn changed(&self, id: &str, change: Change, shown: Option<&Connection>) {
-        if !self.0.has_left(id, shown) {
-            self.0.changed(id, change);
-        }
+        self.0.heard(id, change, shown);
     }
 
     fn seen(&self, id: &str, connection: &Connection) {

@@ -3,7 +3,8 @@
 //! *What it does*: sdk `pkg/networkservice/common/passthrough`: the connection goes on with our own
 //! labels in place of the client's, so that the service's matches choose the next function; the
 //! answer's addresses, routes and MTU go back to the client unchanged. Both interfaces are joined
-//! in our namespace.
+//! in our namespace. Where we went on to another endpoint meanwhile, whoever asks with what it had
+//! of the one before is given what was agreed since.
 //! *Where it stands*: after `mechanisms`; before `connect`.
 //! *On Close*: the two are parted, whatever fails further down.
 
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use buffa::MessageField;
 use nsm_api::{
     connection::{Connection, Mechanism, State},
+    connectioncontext::IPContext,
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{Call, Connections, Element, Error, Next, Own, elements::Downstream};
@@ -52,6 +54,15 @@ pub trait Joiner: Send + Sync {
 struct Far {
     endpoint: String,
     mechanism: Mechanism,
+    ip: IPContext,
+}
+
+/// What whoever asks knows: as which endpoint it asked, and with what it was answered last. What we
+/// ask for ourselves comes without either.
+#[derive(Debug, Clone)]
+struct Near {
+    endpoint: String,
+    ip: IPContext,
 }
 
 /// See the module.
@@ -91,6 +102,36 @@ impl Passthrough {
     }
 }
 
+/// Who asks, and as which endpoint: brought up to date where it asks with addresses of an endpoint
+/// that we have left.
+fn near(call: &Call, connection: &mut Connection) -> Near {
+    let known = call.store.get::<Near>();
+    if call.caller.is_none()
+        && let Some(known) = known
+    {
+        return known;
+    }
+    let endpoint = connection.network_service_endpoint_name.clone();
+    let context = connection.context.get_or_insert_default();
+    let ip = context.ip_context.get_or_insert_default();
+    if let (Some(known), Some(far)) = (known, call.store.get::<Far>())
+        && same_addresses(ip, &known.ip)
+        && !same_addresses(ip, &far.ip)
+    {
+        let excluded = std::mem::take(&mut ip.excluded_prefixes);
+        *ip = IPContext {
+            excluded_prefixes: excluded,
+            ..far.ip
+        };
+    }
+    let ip = ip.clone();
+    Near { endpoint, ip }
+}
+
+fn same_addresses(one: &IPContext, other: &IPContext) -> bool {
+    one.src_ip_addrs == other.src_ip_addrs && one.dst_ip_addrs == other.dst_ip_addrs
+}
+
 #[async_trait]
 impl Element<Connections> for Passthrough {
     fn name(&self) -> &'static str {
@@ -108,9 +149,10 @@ impl Element<Connections> for Passthrough {
         let far = Self::far_name(call, &service)?;
         let reselect = connection.state == State::RESELECT_REQUESTED;
         let labels = std::mem::replace(&mut connection.labels, self.labels.clone());
-        let own_name = std::mem::take(&mut connection.network_service_endpoint_name);
+        let near = near(call, connection);
         let first = call.store.get::<Downstream>().is_none();
         let agreed = call.store.get::<Far>().filter(|_| !reselect);
+        connection.network_service_endpoint_name.clear();
         connection.mechanism = match agreed {
             Some(agreed) => {
                 connection.network_service_endpoint_name = agreed.endpoint;
@@ -125,12 +167,21 @@ impl Element<Connections> for Passthrough {
         };
         request.mechanism_preferences = vec![offer.mechanism()];
         let mut answer = next.request(call, request).await?;
-        let endpoint = std::mem::replace(&mut answer.network_service_endpoint_name, own_name);
+        let endpoint = std::mem::replace(
+            &mut answer.network_service_endpoint_name,
+            near.endpoint.clone(),
+        );
         answer.labels = labels;
+        let ip = IPContext::clone(&answer.context.ip_context);
+        if call.caller.is_some() {
+            let ip = ip.clone();
+            call.store.put(Near { ip, ..near });
+        }
         if let Some(mechanism) = answer.mechanism.take() {
             call.store.put(Far {
                 endpoint,
                 mechanism,
+                ip,
             });
         }
         let joined = Joined {

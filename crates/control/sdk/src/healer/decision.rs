@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nsm_api::connection::Connection;
 use nsm_chain::{Code, follow::Change};
 use tokio::time::Instant;
 
@@ -10,6 +11,37 @@ use crate::Flow;
 /// How long an endpoint may be in no registry before another one is asked for, where nobody can
 /// tell whether packets flow: a registry that lost its records has them again by then.
 const UNREGISTERED: Duration = Duration::from_secs(3);
+
+/// What is said of a connection; of two things the graver one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Word {
+    /// It must be asked for again, as it is.
+    Refresh,
+    /// The same, and a hop further on has other addresses or another MTU for it than we: packets
+    /// of the old ones say nothing.
+    Renewed,
+    /// It works, and another endpoint is wanted for it.
+    Move,
+    /// Its data path is known to be broken.
+    Down,
+}
+
+impl Word {
+    /// What a hop says with the connection as that hop shows it, where it does, of one that was
+    /// granted so.
+    pub(super) fn of(change: Change, shown: Option<&Connection>, granted: &Connection) -> Self {
+        let others = |shown: &Connection| {
+            let (then, now) = (&granted.context, &shown.context);
+            now.is_set() && (then.ip_context != now.ip_context || then.MTU != now.MTU)
+        };
+        match change {
+            Change::Down => Self::Down,
+            Change::Move => Self::Move,
+            Change::Refresh if shown.is_some_and(others) => Self::Renewed,
+            Change::Refresh => Self::Refresh,
+        }
+    }
+}
 
 /// What the next attempt asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,22 +61,22 @@ pub(super) struct Known {
     suspect: bool,
     /// Nothing is wrong with it, and another endpoint is wanted.
     moving: bool,
+    /// Further on it is another one by now: there is nothing to compare with packets.
+    renewed: bool,
     unregistered: Option<Instant>,
 }
 
 impl Known {
     /// Somebody said so, before anything was tried.
-    pub(super) fn told(&mut self, change: Change) {
-        match change {
-            Change::Down => self.broken = true,
-            Change::Refresh => {}
-            Change::Move => self.moving = true,
-        }
+    pub(super) fn told(&mut self, word: Word) {
+        self.renewed = word == Word::Renewed;
+        self.broken |= word == Word::Down;
+        self.moving |= word == Word::Move;
     }
 
     /// Whether what was said has to be compared with the packets before anything is done.
     pub(super) fn in_doubt(&self) -> bool {
-        !self.broken
+        !self.broken && !self.renewed
     }
 
     /// What its packets say.
@@ -111,22 +143,26 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use buffa::MessageField;
+    use nsm_api::connectioncontext::{ConnectionContext, IPContext};
+
     use super::*;
     use Ask::{Another, AsItIs};
 
     /// One thing that happens to a heal.
     #[derive(Debug, Clone, Copy)]
     enum Step {
-        Told(Change),
+        Told(Word),
         Found(Flow),
         /// Refused with this code, this many milliseconds after the heal began.
         Refused(Code, Flow, u64),
     }
     use Step::{Found, Refused, Told};
 
-    const DOWN: Step = Told(Change::Down);
-    const REFRESH: Step = Told(Change::Refresh);
-    const MOVE: Step = Told(Change::Move);
+    const DOWN: Step = Told(Word::Down);
+    const REFRESH: Step = Told(Word::Refresh);
+    const MOVE: Step = Told(Word::Move);
+    const RENEWED: Step = Told(Word::Renewed);
 
     /// What happened, and what is asked for then.
     const ROWS: &[(&[Step], Ask)] = &[
@@ -136,6 +172,9 @@ mod tests {
         (&[REFRESH, Found(Flow::Unknown)], AsItIs),
         (&[REFRESH, Found(Flow::Silent)], Another),
         (&[REFRESH, DOWN], Another),
+        (&[RENEWED], AsItIs),
+        (&[RENEWED, Found(Flow::Silent)], Another),
+        (&[RENEWED, DOWN], Another),
         // Another endpoint is wanted: once.
         (&[MOVE, Found(Flow::Flows)], Another),
         (&[MOVE, Found(Flow::Unknown)], Another),
@@ -210,7 +249,7 @@ mod tests {
         let began = Instant::now();
         for step in steps {
             match *step {
-                Told(change) => known.told(change),
+                Told(word) => known.told(word),
                 Found(flow) => known.found(flow),
                 Refused(code, flow, ms) => {
                     known.refused(code, flow, began + Duration::from_millis(ms));
@@ -250,6 +289,42 @@ mod tests {
             let known = Known::granted_in_doubt(*flow);
             let asked = known.map(|known| after(known, steps).ask());
             assert_eq!(asked, *ask, "{flow:?} {steps:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_other_further_on_is_asked_for_before_packets_are() {
+        let context = |address: &str, mtu: u32| {
+            let ip = IPContext {
+                src_ip_addrs: vec![address.to_owned()],
+                ..Default::default()
+            };
+            Connection {
+                context: MessageField::some(ConnectionContext {
+                    ip_context: MessageField::some(ip),
+                    MTU: mtu,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }
+        };
+        let granted = context("a", 1500);
+        for (change, shown, expected) in [
+            (Change::Refresh, None, Word::Refresh),
+            // It says nothing of addresses.
+            (Change::Refresh, Some(Connection::default()), Word::Refresh),
+            (Change::Refresh, Some(granted.clone()), Word::Refresh),
+            (Change::Refresh, Some(context("b", 1500)), Word::Renewed),
+            (Change::Refresh, Some(context("a", 1400)), Word::Renewed),
+            (Change::Down, Some(context("b", 1500)), Word::Down),
+            (Change::Move, Some(context("b", 1500)), Word::Move),
+        ] {
+            let word = Word::of(change, shown.as_ref(), &granted);
+            assert_eq!(word, expected, "{change:?} {shown:?}");
+            let mut known = Known::default();
+            known.told(word);
+            let asks_packets = matches!(word, Word::Refresh | Word::Move);
+            assert_eq!(known.in_doubt(), asks_packets, "{word:?}");
         }
     }
 }

@@ -1,0 +1,73 @@
+//! What a hop further on says is passed on, with what it has by now.
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::sync::Arc;
+
+use buffa::MessageField;
+use nsm_api::{
+    connection::{Connection, State},
+    connectioncontext::{ConnectionContext, IPContext},
+};
+use nsm_chain::{
+    elements::{Relay, Table as _},
+    follow::{Change, Sink as _},
+};
+use nsm_test_support::Watched;
+
+fn connection(address: Option<&str>) -> Connection {
+    let context = address.map(|address| ConnectionContext {
+        ip_context: MessageField::some(IPContext {
+            src_ip_addrs: vec![address.to_owned()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    Connection {
+        id: "id".to_owned(),
+        context: context.map_or_else(MessageField::none, MessageField::some),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn what_has_to_be_asked_for_is_passed_on() {
+    for (change, shown, state, address) in [
+        (
+            Change::Refresh,
+            Some(connection(Some("new"))),
+            State::REFRESH_REQUESTED,
+            "new",
+        ),
+        (
+            Change::Refresh,
+            Some(connection(None)),
+            State::REFRESH_REQUESTED,
+            "old",
+        ),
+        (Change::Refresh, None, State::REFRESH_REQUESTED, "old"),
+        // Of what is to be left nothing is taken over.
+        (
+            Change::Down,
+            Some(connection(Some("new"))),
+            State::DOWN,
+            "old",
+        ),
+        (
+            Change::Move,
+            Some(connection(Some("new"))),
+            State::RESELECT_REQUESTED,
+            "old",
+        ),
+    ] {
+        let table = Arc::new(Watched::default());
+        table.update(connection(Some("old")));
+        Relay(table.clone()).changed("id", change, shown.as_ref());
+        let told = table.get("id").unwrap();
+        assert_eq!(told.state, state, "{change:?} {shown:?}");
+        assert_eq!(
+            told.context.ip_context.src_ip_addrs,
+            [address],
+            "{change:?} {shown:?}"
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! What becomes of a client that reaches its endpoint through a function, when the endpoint
+//! dies.
+
+use std::{net::SocketAddr, time::Duration};
+
+use nsm_lab::{
+    Cell,
+    measure::UdpFlow,
+    mesh::{MeshConfig, Workload},
+    serve,
+};
+
+use crate::{
+    Group,
+    orders::{register, route},
+    world::{PATIENCE, Shape, World, count, end, ip, until},
+};
+
+/// See the module.
+pub(crate) const GROUP: Group = Group {
+    name: "functions",
+    mesh: || Shape {
+        nodes: &["node-1", "node-2"],
+        config: MeshConfig::default(),
+    },
+    rows: &[
+        ("the endpoint behind is killed, one node", |world| {
+            behind_killed(world, "fn-near", [0, 0], OTHERS);
+        }),
+        ("the endpoint behind is killed, two nodes", |world| {
+            behind_killed(world, "fn-far", [1, 0], OTHERS);
+        }),
+        ("the endpoint behind is killed, addresses stay", |world| {
+            behind_killed(world, "fn-kept", [1, 1], KEPT);
+        }),
+        ("the only endpoint behind is away", behind_away),
+    ],
+};
+
+const ECHO: u16 = 7;
+/// What both endpoints have, whatever their own addresses are.
+const SERVICE_ADDRESS: &str = "192.168.200.1";
+/// Prefixes of the two endpoints.
+const OTHERS: [&str; 2] = ["10.5.1.0/24", "10.5.2.0/24"];
+const KEPT: [&str; 2] = ["10.5.0.0/24", "10.5.0.0/24"];
+/// In a debug build, beside other meshes; what is promised is told in docs/reliability.md.
+const BOUND_MS: f64 = 1000.0;
+
+/// A client on the first node, a function, and endpoints behind it.
+struct Chain {
+    name: String,
+    wall: Option<Workload>,
+    gates: Vec<Workload>,
+    client: Workload,
+    flow: UdpFlow,
+}
+
+impl Chain {
+    /// Function and endpoints on these nodes; as many endpoints as there are prefixes.
+    fn up(world: &World, name: &str, [wall_at, gate_at]: [usize; 2], prefixes: &[&str]) -> Self {
+        let matches = vec![
+            route(&[("app", "wall")], &[("app", "gate")]),
+            route(&[], &[("app", "wall")]),
+        ];
+        register(world, name, matches);
+        let gates = (1..)
+            .zip(prefixes)
+            .map(|(number, prefix)| gate(world, name, number, gate_at, prefix));
+        let gates = gates.collect();
+        let wall = wall(world, name, wall_at);
+        let url = format!("kernel://{name}/nsm-1");
+        let client = world.client(0, &format!("{name}-nsc"), &url, &[]);
+        let to: SocketAddr = format!("{SERVICE_ADDRESS}:{ECHO}").parse().unwrap();
+        let flow = UdpFlow::start(client.pod.cell(), to, 500).unwrap();
+        assert!(flow.wait_answer(flow.now(), PATIENCE), "packets pass");
+        Self {
+            name: name.to_owned(),
+            wall: Some(wall),
+            gates,
+            client,
+            flow,
+        }
+    }
+
+    /// Takes the endpoint that the client speaks to, which its peer's address tells, or its only
+    /// interface.
+    fn used(&mut self) -> Workload {
+        let serves = |gate: &Workload| !crate::census::links(gate.pod.cell()).is_empty();
+        let at = self.gates.iter().position(serves).unwrap();
+        self.gates.remove(at)
+    }
+
+    /// How long no packets came, from then on until they do again.
+    fn outage(&self, from: Duration) -> f64 {
+        let mark = self.flow.now();
+        assert!(self.flow.wait_answer(mark, PATIENCE), "packets pass again");
+        let outage = self.flow.report(from, self.flow.now()).outage_ms;
+        println!("{}: outage {outage} ms", self.name);
+        outage
+    }
+
+    fn end(self) {
+        let Self {
+            wall,
+            gates,
+            client,
+            flow,
+            ..
+        } = self;
+        drop(flow);
+        end(client);
+        gates.into_iter().chain(wall).for_each(end);
+    }
+}
+
+fn gate(world: &World, name: &str, number: usize, at: usize, prefix: &str) -> Workload {
+    let env = [
+        ("NSM_REGISTER_SERVICE", "false"),
+        ("NSM_LABELS", "app:gate"),
+        ("NSM_CIDR_PREFIX", prefix),
+        ("NSM_ROUTES", "192.168.200.0/24"),
+    ];
+    let gate = world.endpoint(at, &format!("{name}-gate-{number}"), name, &env);
+    ip(
+        gate.pod.cell(),
+        &format!("addr add {SERVICE_ADDRESS}/32 dev lo"),
+    );
+    let _lives_with_its_pod = serve::start(gate.pod.cell(), &[], &[ECHO]).unwrap();
+    gate
+}
+
+fn wall(world: &World, name: &str, at: usize) -> Workload {
+    let env = [
+        ("NSM_REGISTER_SERVICE", "false"),
+        ("NSM_LABELS", "app:wall"),
+        ("NSM_PASSTHROUGH", "true"),
+    ];
+    world.endpoint(at, &format!("{name}-wall"), name, &env)
+}
+
+/// Its interface's address is one of these endpoints'.
+fn has_address_of(client: &Cell, prefix: &str) -> bool {
+    let net = prefix.trim_end_matches("0/24");
+    let shown = ip(client, "-o addr show nsm-1 scope global");
+    shown.contains(&format!("inet {net}"))
+}
+
+fn behind_killed(world: &World, name: &str, at: [usize; 2], prefixes: [&str; 2]) {
+    let mut chain = Chain::up(world, name, at, &prefixes);
+    let used = chain.used();
+    let began = chain.flow.now();
+    used.pod.kill();
+    let wall = chain.wall.as_ref().unwrap().log.clone();
+    until("the function has another", PATIENCE, || {
+        count(&wall, "healed") >= 1
+    });
+    let outage = chain.outage(began);
+    let number = if used.pod.name().ends_with('1') { 1 } else { 0 };
+    until(
+        "addresses of the endpoint that is left alone",
+        PATIENCE,
+        || {
+            has_address_of(chain.client.pod.cell(), prefixes[number])
+                && (prefixes[0] == prefixes[1]
+                    || !has_address_of(chain.client.pod.cell(), prefixes[1 - number]))
+        },
+    );
+    assert!(outage < BOUND_MS, "{outage}");
+    // What was told is over: a client does not ask again and again.
+    std::thread::sleep(Duration::from_millis(500));
+    let healed = count(&chain.client.log, "healed");
+    assert!(healed <= 2, "{healed} heals at the client");
+    chain.end();
+}
+
+/// Nobody else is there, for longer than a client waits in between.
+fn behind_away(world: &World) {
+    let name = "fn-away";
+    let mut chain = Chain::up(world, name, [0, 1], &[OTHERS[0]]);
+    chain.used().pod.kill();
+    std::thread::sleep(Duration::from_secs(4));
+    let began = chain.flow.now();
+    chain.gates.push(gate(world, name, 2, 1, OTHERS[1]));
+    let back = chain.flow.now();
+    let outage = chain.outage(began) - 1000.0 * (back - began).as_secs_f64();
+    println!("{name}: {outage} ms of that since an endpoint is there");
+    // The longest wait between two attempts is 2 s.
+    assert!(outage < 2000.0 + BOUND_MS, "{outage}");
+    chain.end();
+}
