@@ -24,7 +24,10 @@ use nsm_chain::{
     elements::Table,
     follow::{Change, is_of_before},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use crate::{Flow, Liveness, handover::without};
 use decision::{Ask, Known, Word};
@@ -208,6 +211,7 @@ impl Healer {
         let (mut known, mut reselect) = (Known::default(), false);
         let (mut short, mut calm) = (Backoff::new(RETRY.0, RETRY.1), Backoff::new(CALM.0, CALM.1));
         while let Some(turn) = self.turn(id) {
+            let mut wait = None;
             if let Some(word) = turn.told {
                 known.told(word);
                 if known.in_doubt() {
@@ -227,14 +231,21 @@ impl Healer {
                 Err(error) => {
                     let reselect = known.ask() == Ask::Another;
                     tracing::warn!(id, %error, reselect, "heal failed, trying again");
-                    let flow = self.liveness.ask(&turn.connection).await;
-                    known.refused(error.code, flow, Instant::now());
+                    // What is known to be broken is asked for again whatever its packets say later.
+                    let patience = match known.calm() {
+                        true => Duration::MAX,
+                        false => *wait.insert(short.next_wait()),
+                    };
+                    let asked = Instant::now();
+                    let flow = timeout(patience, self.liveness.ask(&turn.connection)).await;
+                    known.refused(error.code, flow.unwrap_or(Flow::Unknown), Instant::now());
+                    wait = wait.map(|wait| wait.saturating_sub(asked.elapsed()));
                 }
             }
-            if known.calm() {
-                turn.rest(calm.next_wait()).await;
-            } else {
-                tokio::time::sleep(short.next_wait()).await;
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None if known.calm() => turn.rest(calm.next_wait()).await,
+                None => tokio::time::sleep(short.next_wait()).await,
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What becomes of a client that reaches its endpoint through a function, when the endpoint
-//! dies.
+//! What becomes of a client that reaches its endpoint through a function, when the endpoint or the
+//! function dies.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use nsm_lab::{
 use crate::{
     Group,
     orders::{register, route},
-    world::{PATIENCE, Shape, World, count, end, ip, until},
+    world::{PATIENCE, Shape, World, count, end, ip, last, until},
 };
 
 /// See the module.
@@ -32,6 +32,12 @@ pub(crate) const GROUP: Group = Group {
         }),
         ("the endpoint behind is killed, addresses stay", |world| {
             behind_killed(world, "fn-kept", [1, 1], KEPT);
+        }),
+        ("the function is killed and back, one node", |world| {
+            killed_and_back(world, "fn-back-near", [0, 0], false);
+        }),
+        ("the function is killed and back, two nodes", |world| {
+            killed_and_back(world, "fn-back-far", [1, 0], true);
         }),
         ("the only endpoint behind is away", behind_away),
     ],
@@ -170,6 +176,31 @@ fn behind_killed(world: &World, name: &str, at: [usize; 2], prefixes: [&str; 2])
     std::thread::sleep(Duration::from_millis(500));
     let healed = count(&chain.client.log, "healed");
     assert!(healed <= 2, "{healed} heals at the client");
+    chain.end();
+}
+
+/// A pod's namespace may outlive it for a moment, in whoever was sent its descriptor last: with
+/// `settled` it ends with the pod.
+fn killed_and_back(world: &World, name: &str, at: [usize; 2], settled: bool) {
+    let mut chain = Chain::up(world, name, at, &[KEPT[0]]);
+    if settled {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let began = chain.flow.now();
+    let before = chain.wall.take().unwrap();
+    before.pod.kill();
+    chain.wall = Some(wall(world, name, at[0]));
+    let back = chain.flow.now();
+    until("healed", PATIENCE, || {
+        count(&chain.client.log, "healed") >= 1
+    });
+    let outage = chain.outage(began) - 1000.0 * (back - began).as_secs_f64();
+    println!("{name}: {outage} ms of that since the function is back");
+    assert!(outage < BOUND_MS, "{outage}");
+    let took = last(&chain.client.log, "healed")["took_ms"].to_string();
+    let took: u64 = took.trim_matches('"').parse().unwrap();
+    assert!(took < 800, "nobody waits for what nobody has: {took} ms");
+    assert!(has_address_of(chain.client.pod.cell(), KEPT[0]));
     chain.end();
 }
 

@@ -2,6 +2,8 @@
 //!
 //! *What it does*: sdk `pkg/networkservice/common/mechanisms/sendfd`: holds the own namespace for
 //! `connect`, which sends it with a request, and sends it to the caller whose answer speaks of it.
+//! A caller that speaks of another one agreed on that with a process before us, of our name and in
+//! another pod: nobody has it, and nobody waits for it.
 //! *Where it stands*: before `mechanisms` in an endpoint's list, before `connect` in a client's.
 //! *On Close*: nothing.
 
@@ -13,6 +15,7 @@ use nsm_chain::{
     Call, Connections, Element, Error, Next,
     elements::{Downstream, Held, inode},
 };
+use nsm_model::mechanism::{Kind, keys::INODE_URL};
 
 use crate::Namespace;
 
@@ -26,6 +29,16 @@ impl SendFd {
     pub fn new(namespace: Namespace) -> Self {
         Self(namespace)
     }
+
+    /// Takes the namespace out of what was agreed, where it is not ours.
+    fn forget_others(&self, connection: &mut Connection) {
+        let Some(agreed) = connection.mechanism.as_option_mut() else {
+            return;
+        };
+        if Kind::of(agreed) == Kind::Kernel && inode(agreed) != Some(self.0.inode) {
+            agreed.parameters.remove(INODE_URL);
+        }
+    }
 }
 
 #[async_trait]
@@ -37,9 +50,12 @@ impl Element<Connections> for SendFd {
     async fn request(
         &self,
         call: &mut Call,
-        request: NetworkServiceRequest,
+        mut request: NetworkServiceRequest,
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
+        if call.caller.is_some() {
+            self.forget_others(request.connection.get_or_insert_default());
+        }
         Held::share(call, self.0.inode, self.0.descriptor.clone());
         let first = call.store.get::<Downstream>().is_none();
         let connection = next.request(call, request).await?;
