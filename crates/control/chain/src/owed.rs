@@ -22,6 +22,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(20), Duration::from_sec
 /// How long a connection that was asked for in vain is taken for one that is wanted: whoever asks
 /// again waits less.
 const WANTED: Duration = Duration::from_secs(15);
+/// When it is looked again whether a connection that was just moved is still being asked for.
+const LATER: Duration = Duration::from_millis(100);
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// As long as a lease is suspended at the most: beyond it the hop has closed by itself.
@@ -167,11 +169,38 @@ impl Owed {
         }
     }
 
+    /// Closes at a hop that the connection has left, unless it goes there again. A request that is
+    /// on its way there must not be overtaken: that waits until nobody asks for the connection.
+    pub(crate) async fn soon(&self, id: &str, left: Downstream) {
+        let Some((place, left)) = self.insert(id, left) else {
+            return;
+        };
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            match self.once(&place, &left).await {
+                Attempt::Done(_) => {
+                    self.state().owed.remove(&place);
+                    return;
+                }
+                Attempt::Later => sleep(LATER).await,
+                Attempt::Away => break,
+            }
+        }
+        self.pay_later(place, left);
+    }
+
     fn later(&self, id: &str, left: Downstream) {
+        if let Some((place, left)) = self.insert(id, left) {
+            self.pay_later(place, left);
+        }
+    }
+
+    /// Owes it, where that is new.
+    fn insert(&self, id: &str, left: Downstream) -> Option<((String, String), Arc<Downstream>)> {
         let place = (id.to_owned(), left.place());
         let mut state = self.state();
         if state.owed.len() >= MAX_OWED || state.owed.contains_key(&place) {
-            return;
+            return None;
         }
         let left = Arc::new(left);
         let debt = Debt {
@@ -180,7 +209,10 @@ impl Owed {
             wanted: None,
         };
         state.owed.insert(place.clone(), debt);
-        drop(state);
+        Some((place, left))
+    }
+
+    fn pay_later(&self, place: (String, String), left: Arc<Downstream>) {
         let owed = self.clone();
         self.tasks.spawn(async move {
             owed.pay(&place, &left).await;
@@ -234,20 +266,25 @@ impl Owed {
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         sleep(backoff.next_wait()).await;
         while began.elapsed() < LONGEST && self.state().owed.contains_key(place) {
-            let standing = || {
-                let store = self.state().standing.get(&place.0)?.upgrade()?;
-                store.get::<Downstream>()
-            };
-            let deadline = Instant::now() + PATIENCE;
-            let attempt = self.attempt(place, left, standing, deadline).await;
-            self.tell(place, None);
-            self.paid.notify_waiters();
-            match attempt {
+            match self.once(place, left).await {
                 Attempt::Done(_) => return,
                 Attempt::Later => sleep(PATIENCE).await,
                 Attempt::Away => sleep(backoff.next_wait()).await,
             }
         }
+    }
+
+    /// One attempt, by what the connection does now.
+    async fn once(&self, place: &(String, String), left: &Downstream) -> Attempt {
+        let standing = || {
+            let store = self.state().standing.get(&place.0)?.upgrade()?;
+            store.get::<Downstream>()
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let attempt = self.attempt(place, left, standing, deadline).await;
+        self.tell(place, None);
+        self.paid.notify_waiters();
+        attempt
     }
 
     fn tell(&self, place: &(String, String), peer: Option<SpiffeId>) {

@@ -2,7 +2,7 @@
 
 use std::{
     any::{Any, TypeId},
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -10,7 +10,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-type Values = HashMap<TypeId, Box<dyn Any + Send>>;
+type Values = BTreeMap<TypeId, Box<dyn Any + Send>>;
 
 /// A value that a role's journal keeps, so that it is known again after a restart.
 ///

@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
 use nsm_chain::{
     Call, Chain, Code, Connections, Element, Error, Next, Target, Tasks,
-    elements::{Connect, Monitor, Owed},
+    elements::{Connect, Monitor, Owed, UpdatePath},
 };
-use nsm_test_support::{Clock, Keys, Watched, Wire, order, spiffe};
+use nsm_model::ids::Secret;
+use nsm_test_support::{Clock, Keys, Watched, Wire, order, roles, spiffe};
 use tokio::time::{Instant, sleep};
 
 const URL: &str = "tcp://10.0.0.9:5001";
@@ -236,4 +237,45 @@ async fn what_somebody_asks_for_in_vain_is_not_closed_meanwhile() {
     assert_eq!(world.closes(), 0);
     sleep(MINUTE).await;
     assert_eq!(world.closes(), 1);
+}
+
+/// Takes its time.
+struct Slow(Duration);
+
+#[async_trait]
+impl Element<Connections> for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        sleep(self.0).await;
+        next.request(call, request).await
+    }
+}
+
+/// The Close that follows a move is not sent into a request that goes back there.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_goes_back_is_not_closed_behind() {
+    let mut world = World::connected().await;
+    for (url, name) in [(URL, "a"), (DEAF, "b")] {
+        let path = UpdatePath::new(name, Secret::new([1; 32]), spiffe(name), roles());
+        let list: Vec<Box<dyn Element<Connections>>> =
+            vec![Box::new(path), Box::new(Slow(MINUTE / 60))];
+        world.wire.attach(url, spiffe(name), Chain::new(list), None);
+    }
+    world.ask_at(URL).await.unwrap();
+    let _before = world.wire.take_log();
+    for url in [DEAF, URL] {
+        world.ask_at(url).await.unwrap();
+    }
+    sleep(MINUTE).await;
+    let log = world.wire.take_log();
+    let closes: Vec<_> = log.iter().filter(|one| one.starts_with("close")).collect();
+    assert_eq!(closes, [&format!("close {DEAF}")]);
 }

@@ -146,7 +146,7 @@ impl Connect {
     fn close_behind(&self, call: &Call, id: &str, left: Downstream) {
         let factory = Factory::<Connections>::of(call).ok();
         let left = Behind::leave(&call.store, left);
-        let (connect, id, store) = (self.clone(), id.to_owned(), Arc::clone(&call.store));
+        let (connect, id) = (self.clone(), id.to_owned());
         self.tasks.finish(async move {
             if let Some(factory) = factory {
                 // Whoever still works on it then has had the time of a close.
@@ -154,13 +154,8 @@ impl Connect {
             }
             tokio::time::sleep(UNDER_WAY).await;
             let mut left = left.lock().await;
-            let now = store.get::<Downstream>();
-            if let Some(left) = left.take()
-                // Else it went back there meanwhile, and is the same connection at that hop.
-                && now.is_none_or(|now| now.hop() != left.hop())
-            {
-                let deadline = Instant::now() + CLOSE_BEHIND;
-                let _owed = connect.leave(&id, left, deadline).await;
+            if let Some(left) = left.take() {
+                connect.owed.soon(&id, left).await;
             }
         });
     }
