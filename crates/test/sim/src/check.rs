@@ -216,8 +216,10 @@ impl Checker {
             if !world.runs(Who::Forwarder(node)) {
                 continue;
             }
+            // What a forwarder left that was killed waits for the grace of the one after it.
+            let began = world.forwarders[node].process.began();
             for (key, since) in kernel.tombs() {
-                if since.elapsed() > GRACE {
+                if since.max(began).elapsed() > GRACE {
                     let what = format!("node {node}: link {key} waits for its deletion");
                     return self.broken(Rule::Links, what);
                 }

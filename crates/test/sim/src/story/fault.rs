@@ -202,19 +202,16 @@ impl Story {
                 }
             }
         }
-        for who in self.world.servers() {
+        let wanted = |place: &usize| self.world.clients[*place].wanted;
+        let clients = (0..CLIENTS).filter(wanted).map(Who::Client);
+        let all: Vec<_> = self.world.servers().into_iter().chain(clients).collect();
+        for who in all {
             if self.world.runs(who) {
                 // One that was to crash soon is over that as well.
                 if let Some(process) = self.world.process(who) {
                     process.kill_after(u32::MAX);
                 }
             } else {
-                self.world.start(who);
-            }
-        }
-        for place in 0..CLIENTS {
-            let who = Who::Client(place);
-            if self.world.clients[place].wanted && !self.world.runs(who) {
                 self.world.start(who);
             }
         }
