@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nsm_kernel::error::{ApplyError, NetnsError};
 use nsm_kernel::{Executor, NetnsFd, setup};
@@ -14,6 +15,8 @@ use crate::support::{Node, exchange, isolated, joined, key, side};
 
 /// So many links are closed while a plan is applied again and again.
 const CLOSED: usize = 200;
+/// Bounds a failing test.
+const LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_descriptor_of_something_else_is_refused() {
@@ -134,11 +137,7 @@ fn a_route_in_use_is_refused_and_nothing_is_left() {
                     "left in use"
                 );
             }
-            assert!(
-                node.executor
-                    .reaper()
-                    .wait_idle(std::time::Duration::from_secs(2))
-            );
+            assert!(node.executor.reaper().wait_idle(LIMIT));
             assert!(node.names(endpoint).is_empty());
         },
     );
@@ -206,6 +205,8 @@ fn a_route_that_leaves_with_a_closed_link_is_not_in_use() {
                 while !closing.is_finished() {
                     node.executor.apply(&plan, &node.pods).unwrap();
                     node.executor.undo(&plan).unwrap();
+                    // Its links' indices are free again.
+                    assert!(node.executor.reaper().wait_idle(LIMIT));
                 }
             });
         },
