@@ -140,10 +140,18 @@ impl Downstream {
         path::next(&self.connection.path).map(|segment| segment.name.as_str())
     }
 
-    /// Whether it is known to be the last hop.
+    /// Whether it is known to be the last hop: by its answer, or since it was asked as the endpoint
+    /// of this name, and not as the hop on the way there that everybody finds at its address.
     pub(crate) fn is_endpoint(&self) -> bool {
         let path = &self.connection.path;
-        path.path_segments.len() == path.index as usize + 2
+        match path.path_segments.len().checked_sub(path.index as usize) {
+            Some(2) => true,
+            Some(1) => {
+                let endpoint = &self.connection.network_service_endpoint_name;
+                matches!(self.address(), (Some(name), None) if name == *endpoint)
+            }
+            _ => false,
+        }
     }
 
     /// The hop as far as anybody could tell it from others: its name, else where it was.

@@ -141,6 +141,7 @@ impl Follower {
         }
         if let Some(stream) = state.streams.get(&key) {
             stream.last.fetch_or(last, Ordering::Relaxed);
+            stream.want(next);
             let mut ids = stream.ids();
             ids.insert(id);
             if resumed && ids.expect(id) {
@@ -260,7 +261,7 @@ impl Inner {
                 stream.presence().since = None;
             }
             Err(error) => {
-                tracing::debug!(hop = %stream.next, %error, "cannot watch the next hop");
+                tracing::debug!(hop = %stream.next(), %error, "cannot watch the next hop");
                 // It is there and refuses: for now, as far as anybody knows.
                 let wait = error.retry_after.unwrap_or(REFUSED);
                 let _lost = tokio::time::timeout(wait, hop.lost()).await;
@@ -295,10 +296,11 @@ impl Inner {
         loop {
             let deadline = Instant::now() + DIAL;
             // Where it was, or where it is registered by now.
-            match stream.next.reach(self.transport.as_ref(), deadline).await {
+            let next = stream.next();
+            match next.reach(self.transport.as_ref(), deadline).await {
                 Ok(hop) => return hop,
                 Err(error) => {
-                    tracing::debug!(hop = %stream.next, %error, "the next hop is away");
+                    tracing::debug!(hop = %next, %error, "the next hop is away");
                 }
             }
             if !told && lost.elapsed() >= patience {
@@ -307,7 +309,8 @@ impl Inner {
             }
             let wanted = !stream.ids().is_empty();
             let backoff = if wanted { &mut backoff } else { &mut unhurried };
-            tokio::time::sleep(backoff.next_wait()).await;
+            // Whoever is about to ask has just reached it.
+            let _wanted = tokio::time::timeout(backoff.next_wait(), stream.wanted.notified()).await;
         }
     }
 }

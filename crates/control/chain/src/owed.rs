@@ -4,69 +4,44 @@
 //! its part, since nothing tells it apart from one whose hop is away. So the close is owed, and
 //! paid when that hop is back, unless the connection goes through it again.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-};
+mod debts;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use buffa::MessageField;
 use nsm_model::spiffe::SpiffeId;
 use tokio::{
     sync::Notify,
-    time::{Duration, Instant, sleep},
+    time::{Duration, Instant, sleep, timeout},
 };
+
+use debts::{Debt, Debts, Place};
 
 use crate::{Backoff, Code, Error, Hop, Store, Tasks, Transport, downstream::Downstream};
 
+pub(crate) use debts::Known;
+
 /// Waits between attempts: a hop that died is not back sooner, and what it kept is in nobody's way.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(60));
-/// How long a connection that was asked for in vain is taken for one that is wanted: whoever asks
-/// again waits less.
-const WANTED: Duration = Duration::from_secs(15);
 /// When it is looked again whether a connection that was just moved is still being asked for.
 const LATER: Duration = Duration::from_millis(100);
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// As long as a lease is suspended at the most: beyond it the hop has closed by itself.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// The most that are owed at a time, about 4 KiB each: what is more ends with its lease.
-const MAX_OWED: usize = 4_096;
+
+/// What a Close is answered with whose rest this hop owes: the caller may close again and has
+/// nothing else to do, and above all does not owe it too, which [`is_away`] would make it.
+const OWED: Code = Code::Aborted;
 
 /// See the module; cheap to clone.
 #[derive(Clone)]
 pub struct Owed {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Debts>>,
     /// Somebody has been paid.
     paid: Arc<Notify>,
-}
-
-#[derive(Default)]
-struct State {
-    /// By the connection and where.
-    owed: BTreeMap<(String, String), Debt>,
-    /// Where connections that stand remember which way they go.
-    standing: BTreeMap<String, Weak<Store>>,
-    /// Connections that are being asked for.
-    asking: BTreeMap<String, usize>,
-}
-
-impl State {
-    /// Whether the connection is asked for, and was not granted yet.
-    fn is_wanted(&self, place: &(String, String)) -> bool {
-        let wanted = self.owed.get(place).and_then(|debt| debt.wanted);
-        let stands = self.standing.get(&place.0);
-        wanted.is_some_and(|at| at.elapsed() < WANTED)
-            && stands.is_none_or(|store| store.strong_count() == 0)
-    }
-}
-
-struct Debt {
-    left: Arc<Downstream>,
-    /// The peer that is being told.
-    told: Option<SpiffeId>,
-    /// When somebody asked for the connection the last time.
-    wanted: Option<Instant>,
 }
 
 /// A connection that is being asked for: nobody closes it anywhere.
@@ -111,19 +86,14 @@ impl Owed {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Debts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Somebody asks for the connection: until it is granted, or nobody asks any more, a hop that
     /// still has it keeps it, since packets may flow there.
     pub(crate) fn wanted(&self, id: &str) {
-        let now = Instant::now();
-        for ((of, _), debt) in &mut self.state().owed {
-            if of == id {
-                debt.wanted = Some(now);
-            }
-        }
+        self.state().wanted(id);
     }
 
     /// From now on the connection goes where its store says.
@@ -144,35 +114,42 @@ impl Owed {
         let asking = Asking(self, id);
         loop {
             let paid = self.paid.notified();
-            let told = |(owed, debt): (&(String, String), &Debt)| {
-                owed.0 == id && debt.told.as_ref() == Some(peer)
-            };
-            if !self.state().owed.iter().any(told) {
+            let told = |(_, debt): (_, &Debt)| debt.told.as_ref() == Some(peer);
+            if !self.state().of(id).any(told) {
                 return asking;
             }
-            paid.await;
+            // Whoever is told meanwhile has the time of one attempt.
+            let _late = timeout(PATIENCE, paid).await;
         }
     }
 
     /// Closes by and by where a request failed so that the hop may have done what was asked.
     pub(crate) fn lost(&self, id: &str, asked: Downstream, failed: &Error) {
         if is_lost(failed) {
-            self.later(id, asked);
+            self.later(id, asked, Known::Asked);
         }
     }
 
-    /// Goes on closing where `failed` says that the hop was away.
-    pub(crate) fn owe(&self, id: &str, left: Downstream, failed: &Error) {
+    /// Goes on closing where `failed` says that the hop was away, and tells the caller so: with a
+    /// code that does not make it owe us the same.
+    pub(crate) fn owe(&self, id: &str, left: Downstream, known: Known, failed: Error) -> Error {
         // One that is not registered any more is away as well: it keeps its part until it is back.
-        if is_away(failed) || failed.code == Code::NotFound {
-            self.later(id, left);
+        if !is_away(&failed) && failed.code != Code::NotFound {
+            return failed;
+        }
+        if !self.later(id, left, known) {
+            return failed;
+        }
+        Error {
+            code: OWED,
+            ..failed
         }
     }
 
     /// Closes at a hop that the connection has left, unless it goes there again. A request that is
     /// on its way there must not be overtaken: that waits until nobody asks for the connection.
     pub(crate) async fn soon(&self, id: &str, left: Downstream) {
-        let Some((place, left)) = self.insert(id, left) else {
+        let Some((place, left)) = self.insert(id, left, Known::Asked) else {
             return;
         };
         let began = Instant::now();
@@ -189,30 +166,29 @@ impl Owed {
         self.pay_later(place, left);
     }
 
-    fn later(&self, id: &str, left: Downstream) {
-        if let Some((place, left)) = self.insert(id, left) {
+    /// Whether it is owed now.
+    fn later(&self, id: &str, left: Downstream, known: Known) -> bool {
+        let place = (id.to_owned(), left.place());
+        if let Some((place, left)) = self.insert(id, left, known) {
             self.pay_later(place, left);
         }
+        self.state().owed.contains_key(&place)
     }
 
     /// Owes it, where that is new.
-    fn insert(&self, id: &str, left: Downstream) -> Option<((String, String), Arc<Downstream>)> {
-        let place = (id.to_owned(), left.place());
-        let mut state = self.state();
-        if state.owed.len() >= MAX_OWED || state.owed.contains_key(&place) {
-            return None;
-        }
-        let left = Arc::new(left);
-        let debt = Debt {
-            left: Arc::clone(&left),
-            told: None,
-            wanted: None,
-        };
-        state.owed.insert(place.clone(), debt);
-        Some((place, left))
+    fn insert(
+        &self,
+        id: &str,
+        mut left: Downstream,
+        known: Known,
+    ) -> Option<(Place, Arc<Downstream>)> {
+        // Whoever closes needs the path alone, and callers write as much as they like.
+        left.connection.context = MessageField::none();
+        left.connection.labels.clear();
+        self.state().insert(id, left, known)
     }
 
-    fn pay_later(&self, place: (String, String), left: Arc<Downstream>) {
+    fn pay_later(&self, place: Place, left: Arc<Downstream>) {
         let owed = self.clone();
         self.tasks.spawn(async move {
             owed.pay(&place, &left).await;
@@ -230,8 +206,7 @@ impl Owed {
     ) -> Vec<Error> {
         let debts: Vec<_> = {
             let state = self.state();
-            let of = |(owed, _): &(&(String, String), &Debt)| owed.0 == id;
-            let debts = state.owed.iter().filter(of);
+            let debts = state.of(id);
             debts
                 .map(|(place, debt)| (place.clone(), Arc::clone(&debt.left)))
                 .collect()
@@ -255,13 +230,13 @@ impl Owed {
                 continue;
             }
             let message = format!("{left} is away: it is closed there when it is back");
-            errors.push(Error::new(Code::Unavailable, message));
+            errors.push(Error::new(OWED, message));
         }
         errors
     }
 
     /// Until somebody answers, whatever it is.
-    async fn pay(&self, place: &(String, String), left: &Downstream) {
+    async fn pay(&self, place: &Place, left: &Downstream) {
         let began = Instant::now();
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         sleep(backoff.next_wait()).await;
@@ -275,7 +250,7 @@ impl Owed {
     }
 
     /// One attempt, by what the connection does now.
-    async fn once(&self, place: &(String, String), left: &Downstream) -> Attempt {
+    async fn once(&self, place: &Place, left: &Downstream) -> Attempt {
         let standing = || {
             let store = self.state().standing.get(&place.0)?.upgrade()?;
             store.get::<Downstream>()
@@ -287,7 +262,7 @@ impl Owed {
         attempt
     }
 
-    fn tell(&self, place: &(String, String), peer: Option<SpiffeId>) {
+    fn tell(&self, place: &Place, peer: Option<SpiffeId>) {
         if let Some(debt) = self.state().owed.get_mut(place) {
             debt.told = peer;
         }
@@ -296,7 +271,7 @@ impl Owed {
     /// Closes at the hop that was left, unless `now` goes through it.
     async fn attempt(
         &self,
-        place: &(String, String),
+        place: &Place,
         left: &Downstream,
         now: impl FnOnce() -> Option<Downstream> + Send,
         deadline: Instant,

@@ -6,15 +6,16 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
 use nsm_chain::{
-    Call, Chain, Code, Connections, Element, Error, Next, Target, Tasks,
-    elements::{Connect, Monitor, Owed, UpdatePath},
+    Call, Chain, Code, Connections, Element, Error, Expected, Next, Target, Tasks,
+    elements::{Connect, Monitor, Owed, Resolve, UpdatePath},
 };
 use nsm_model::ids::Secret;
-use nsm_test_support::{Clock, Keys, Watched, Wire, order, roles, spiffe};
+use nsm_test_support::{Book, Clock, Keys, Watched, Wire, order, roles, spiffe};
 use tokio::time::{Instant, sleep};
 
 const URL: &str = "tcp://10.0.0.9:5001";
 const DEAF: &str = "tcp://10.0.0.8:5001";
+const LOCAL: &str = "unix:///run/deaf.sock";
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Does what it is asked, and its answers are lost.
@@ -78,7 +79,8 @@ impl World {
         self.wire.cut(URL);
         let item = order("nsc", "id", "svc", Default::default()).connection;
         let item = item.into_option().unwrap();
-        self.chain.close(&mut self.call, item).await.unwrap_err();
+        let told = self.chain.close(&mut self.call, item).await.unwrap_err();
+        assert_eq!(told.code, Code::Aborted, "it is owed here: {told}");
         let _before = self.wire.take_log();
     }
 
@@ -192,6 +194,91 @@ async fn a_close_tells_of_what_is_owed_elsewhere_or_pays_it() {
         assert_eq!(closed.is_ok(), answers, "{closed:?}");
         assert_eq!(world.closes(), if back { 2 } else { 1 });
     }
+}
+
+/// No link is an endpoint's: that one was away keeps nobody's Close from being whole, not even
+/// where it died with an answer on its lips.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_died_keeps_no_close_from_being_whole() {
+    for (endpoint, whole) in [("deaf", true), ("another", false)] {
+        let mut world = World::connected().await;
+        let deaf = Chain::new(vec![Box::new(Lost) as Box<dyn Element<Connections>>]);
+        world.wire.attach(LOCAL, spiffe("deaf"), deaf, None);
+        let anybody = |_: &_| Expected::new(|_| Ok(()));
+        let found = Resolve::endpoint(Arc::<Book>::default(), "deaf".to_owned(), anybody);
+        world.call.scratch.put(found);
+        world.call.scratch.put(Target::Url(LOCAL.parse().unwrap()));
+        let mut request = order("nsc", "id", "svc", Default::default());
+        let connection = request.connection.get_or_insert_default();
+        endpoint.clone_into(&mut connection.network_service_endpoint_name);
+        world
+            .chain
+            .request(&mut world.call, request)
+            .await
+            .unwrap_err();
+        world.wire.cut(LOCAL);
+        world.call.scratch = Default::default();
+        let item = order("nsc", "id", "svc", Default::default()).connection;
+        let item = item.into_option().unwrap();
+        let closed = world.chain.close(&mut world.call, item).await;
+        assert_eq!(closed.is_ok(), whole, "{endpoint}: {closed:?}");
+    }
+}
+
+/// Owes what is left further on.
+struct Owes;
+
+#[async_trait]
+impl Element<Connections> for Owes {
+    fn name(&self) -> &'static str {
+        "owes"
+    }
+
+    async fn request(
+        &self,
+        call: &mut Call,
+        request: NetworkServiceRequest,
+        next: Next<Connections>,
+    ) -> Result<Connection, Error> {
+        next.request(call, request).await
+    }
+
+    async fn close(&self, _: &mut Call, _: Connection, _: Next<Connections>) -> Result<(), Error> {
+        Err(Error::new(Code::Aborted, "the next one is away"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_hop_owes_itself_nobody_owes_that_hop() {
+    let mut world = World::connected().await;
+    let owes = Chain::new(vec![Box::new(Owes) as Box<dyn Element<Connections>>]);
+    world.wire.attach(URL, spiffe("far"), owes, None);
+    let item = order("nsc", "id", "svc", Default::default()).connection;
+    let item = item.into_option().unwrap();
+    let told = world.chain.close(&mut world.call, item).await.unwrap_err();
+    assert_eq!(told.code, Code::Aborted);
+    assert_eq!(world.closes(), 1);
+    sleep(MINUTE * 10).await;
+    assert_eq!(world.closes(), 0);
+    assert!(world.tasks.is_empty());
+}
+
+/// Closes of what never was, at hops that the caller has made up.
+#[tokio::test(start_paused = true)]
+async fn whoever_makes_hops_up_takes_no_places() {
+    let mut world = World::connected().await;
+    world.wire.cut(DEAF);
+    let mut owed = 0;
+    for n in 0..5_000 {
+        let mut call = Call::local(Instant::now() + MINUTE);
+        call.scratch.put(Target::Url(DEAF.parse().unwrap()));
+        let item = order("nsc", &format!("none-{n}"), "svc", Default::default()).connection;
+        let item = item.into_option().unwrap();
+        let told = world.chain.close(&mut call, item).await.unwrap_err();
+        owed += usize::from(told.code == Code::Aborted);
+    }
+    assert_eq!(owed, 64);
+    world.closed_in_vain().await;
 }
 
 /// Chooses no next hop.

@@ -6,12 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use nsm_api::connection::Connection;
 use nsm_chain::{
-    Chain, Code, Error, Tasks,
+    Chain, Code, Error, Target, Tasks, Transport,
     elements::{Downstream, Resolve},
     follow::{Change, Follower, Peers, Sink, Stay},
 };
 use nsm_test_support::{Book, Clock, Keys, LIFE, Watched, Wire, spiffe};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 const URL: &str = "tcp://10.0.0.9:5001";
 
@@ -25,6 +25,11 @@ impl Sink for Nobody {
 
 /// A role with this record of a peer, and how many watch that peer.
 fn started(record: &str) -> (Follower, Arc<Watched>) {
+    let (follower, table, ..) = world(record);
+    (follower, table)
+}
+
+fn world(record: &str) -> (Follower, Arc<Watched>, Wire, Arc<dyn Transport>) {
     let (wire, table) = (Wire::default(), Arc::new(Watched::default()));
     wire.attach(
         URL,
@@ -34,7 +39,7 @@ fn started(record: &str) -> (Follower, Arc<Watched>) {
     );
     let keys = Keys::new("own", Clock::default());
     let transport = wire.transport(keys.clone());
-    let follower = Follower::new("own", transport, Tasks::new(), Arc::new(Nobody));
+    let follower = Follower::new("own", transport.clone(), Tasks::new(), Arc::new(Nobody));
     let follower = follower.staying(Stay {
         tokens: keys,
         directory: Arc::new(Book::default()),
@@ -43,7 +48,7 @@ fn started(record: &str) -> (Follower, Arc<Watched>) {
             known: vec![(URL.to_owned(), record.as_bytes().to_vec())],
         },
     });
-    (follower, table)
+    (follower, table, wire, transport)
 }
 
 async fn secs(secs: u64) {
@@ -76,7 +81,7 @@ async fn a_peer_of_before_is_watched_until_all_that_it_may_have_has_ended() {
 async fn nobody_is_watched_while_a_connection_of_before_looks_for_its_way() {
     let (follower, table) = started(&format!(r#"{{"name":null,"url":"{URL}"}}"#));
     let lost = Resolve::new(|_| async { Err(Error::new(Code::Unavailable, "no directory")) });
-    let target = nsm_chain::Target::Url("tcp://10.0.0.7:5001".parse().unwrap());
+    let target = Target::Url("tcp://10.0.0.7:5001".parse().unwrap());
     let next = Downstream::at(target, None, Some(lost));
     follower.resume("a", next, false, |_| {});
     secs(120).await;
@@ -84,4 +89,24 @@ async fn nobody_is_watched_while_a_connection_of_before_looks_for_its_way() {
     follower.forget("a");
     secs(40).await;
     assert_eq!(table.watchers(), 1);
+}
+
+/// A peer that nothing went through is looked for ever more rarely: not once something does.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_back_is_watched_at_once_when_something_goes_through_it() {
+    let (follower, table, wire, transport) = world(&format!(r#"{{"name":null,"url":"{URL}"}}"#));
+    secs(20).await;
+    wire.cut(URL);
+    secs(300).await;
+    assert_eq!(table.watchers(), 0);
+    wire.mend(URL);
+    let target = Target::Url(URL.parse().unwrap());
+    let deadline = Instant::now() + LIFE;
+    let hop = transport.connect(&target, deadline).await.unwrap();
+    let began = Instant::now();
+    follower.follow("a", Downstream::at(target, None, None), hop, false);
+    while table.watchers() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(1));
+        sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -215,14 +215,24 @@ fn cut(path: &Path, database: &mut Option<Database>) {
     let Some(mut open) = database.take() else {
         return;
     };
-    match catch_unwind(AssertUnwindSafe(|| {
-        file::cut(path, &mut open).map(|()| open)
-    })) {
-        Ok(Ok(open)) => *database = Some(open),
-        Ok(Err(error)) => {
-            tracing::warn!(path = ?path, %error, "the journal cannot be cut; it works as it is");
-        }
-        Err(_) => tracing::error!(path = ?path, "the journal could not be read to cut it"),
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        file::cut(path, &mut open)?;
+        anyhow::Ok(open)
+    }));
+    let done = done.unwrap_or_else(|_| Err(anyhow!("it cannot be read any more")));
+    // Opened again at once where that went wrong: nobody else may take it meanwhile.
+    let open = done.or_else(|error| {
+        tracing::warn!(path = ?path, %error, "the journal could not be cut and is opened again");
+        file::again(path)
+    });
+    match open {
+        Ok(open) => *database = Some(open),
+        Err(error) => tracing::error!(
+            path = ?path,
+            %error,
+            "the journal cannot be opened: it is tried again with the next thing to write; check free \
+             space and permissions"
+        ),
     }
 }
 

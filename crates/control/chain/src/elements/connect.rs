@@ -19,6 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use nsm_api::{connection::Connection, networkservice::NetworkServiceRequest};
+use nsm_model::path;
 use tokio::time::Instant;
 
 use super::{
@@ -32,7 +33,7 @@ use crate::{
     behind::{Behind, Left},
     downstream::{Beyond, Downstream, Resolve},
     follow::Follower,
-    owed::Owed,
+    owed::{Known, Owed},
 };
 
 /// How long closing at a hop that the connection left may take: nobody waits for it.
@@ -130,17 +131,21 @@ impl Connect {
     }
 
     /// Closes there; a hop that is away is owed it.
-    async fn leave(&self, id: &str, left: Downstream, deadline: Instant) -> Result<(), Error> {
+    async fn leave(
+        &self,
+        id: &str,
+        left: Downstream,
+        known: Known,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let closed = async {
             let hop = self.reach(&left, deadline).await?;
             hop.close(left.connection.clone(), deadline).await
         };
-        let closed = closed.await;
-        if let Err(error) = &closed {
+        closed.await.map_err(|error| {
             tracing::info!(id, hop = left.hop(), %error, "closing at a next hop");
-            self.owed.owe(id, left, error);
-        }
-        closed
+            self.owed.owe(id, left, known, error)
+        })
     }
 
     fn close_behind(&self, call: &Call, id: &str, left: Downstream) {
@@ -168,7 +173,7 @@ impl Connect {
             let mut left = left.lock().await;
             if let Some(left) = left.take() {
                 let endpoint = left.is_endpoint();
-                let closed = self.leave(id, left, deadline).await;
+                let closed = self.leave(id, left, Known::Asked, deadline).await;
                 errors.extend(closed.err().filter(|_| !endpoint));
             }
         }
@@ -229,12 +234,15 @@ impl Element<Connections> for Connect {
         }
         send_descriptors(call, hop.as_ref(), &request)?;
         let asked = now.clone().asked_for(&request.connection);
+        // One that was granted before may be carrying packets there for all we know.
+        let granted = path::next(&request.connection.path).is_some();
         let answer = match hop.request(request, call.deadline).await {
             Ok(answer) => answer,
             Err(error) => {
                 // It may have done what was asked, and nobody would know. A client that asks for
                 // the first time goes on, perhaps for what it had before its restart, or closes.
-                if call.caller.is_some() || call.store.get::<Downstream>().is_some() {
+                let known = call.store.get::<Downstream>().is_some();
+                if known || (call.caller.is_some() && !granted) {
                     self.owed.lost(&id, asked, &error);
                 }
                 return Err(error);
@@ -275,19 +283,20 @@ impl Element<Connections> for Connect {
         let left = match call.store.take::<Downstream>() {
             Some(mut known) => {
                 Connections::dress(&mut known.connection, &connection);
-                Some(known)
+                Some((known, Known::Asked))
             }
             None => Downstream::told(call).map(|mut left| {
                 left.connection = connection;
-                left
+                (left, Known::Hearsay)
             }),
         };
         // One that is asked for just now may still need the way that it leaves.
         let ends = call.scratch.get::<Arc<dyn Hop>>().is_none();
-        let (deadline, through) = (call.deadline, left.clone());
+        let deadline = call.deadline;
+        let through = left.as_ref().map(|(left, _)| left.clone());
         let here = async {
             match left {
-                Some(left) => self.leave(&id, left, deadline).await,
+                Some((left, known)) => self.leave(&id, left, known, deadline).await,
                 None => Ok(()),
             }
         };

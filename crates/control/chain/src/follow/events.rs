@@ -46,7 +46,7 @@ impl Inner {
                     self.event(stream, &event);
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(hop = %stream.next, %error, "the next hop's monitor stream ended");
+                    tracing::debug!(hop = %stream.next(), %error, "the next hop's monitor stream ended");
                     return;
                 }
                 None => return,

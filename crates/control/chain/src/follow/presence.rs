@@ -108,15 +108,17 @@ impl Staying {
         if asked.insert(place.clone(), now).is_some() {
             return;
         }
-        let Some(journal) = &self.journal else { return };
         let old: Vec<String> = asked
             .iter()
             .filter(|(_, at)| now - **at >= LONGEST)
             .map(|(place, _)| place.clone())
             .collect();
-        for place in old {
-            asked.remove(&place);
-            journal.forget(&place);
+        for place in &old {
+            asked.remove(place);
+        }
+        let Some(journal) = &self.journal else { return };
+        for place in &old {
+            journal.forget(place);
         }
         if asked.len() <= MAX_PEERS {
             let peer = Peer { name, url };
@@ -160,10 +162,13 @@ impl Follower {
             let new = !state.streams.contains_key(&key);
             let make = || Arc::new(Stream::new(next.clone(), false));
             let stream = state.streams.entry(key.clone()).or_insert_with(make);
+            // Before anybody else looks whether it may be left.
+            stream.touch();
             (Arc::clone(stream), new)
         };
-        stream.touch();
-        if new {
+        if !new {
+            stream.want(next.clone());
+        } else {
             self.start(key, stream, Arc::clone(hop), false);
         }
     }
