@@ -7,7 +7,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use nsm_model::ifname::IfName;
 use nsm_plan::{
-    Changes, Entry, GROUP, Netns, NetnsId, REAP_GROUP, Resource, Route, Sysctl, Tunnel,
+    Changes, Entry, GROUP, Netns, NetnsId, REAP_GROUP, Resource, Role, Route, Sysctl, Tunnel,
 };
 
 use crate::contents;
@@ -155,15 +155,17 @@ impl<'a, 'b> Session<'a, 'b> {
         self.take_away(&made.0)
     }
 
-    /// Puts them in place; routes through an interface with a function at its other end last.
+    /// Puts them in place, routes last, and the ones of whoever is asked before those of whoever
+    /// asks: a packet that finds nobody to answer the question for a hardware address waits for a
+    /// second, until the kernel asks again.
     pub(crate) fn put(&mut self, entries: &[Entry], made: &mut Made) -> Result<(), ApplyError> {
-        let Some(port) = entries.iter().find_map(port) else {
-            return self.put_at_once(entries, made);
-        };
         let is_route = |entry: &Entry| matches!(entry.resource, Resource::Route(_));
-        let (routes, first): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(is_route);
+        let (mut routes, first): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(is_route);
         self.put_at_once(&first, made)?;
-        self.wait_joined(port)?;
+        if let Some(port) = entries.iter().find_map(port) {
+            self.wait_joined(port)?;
+        }
+        routes.sort_by_key(|entry| entry.id.role == Role::Client);
         self.put_at_once(&routes, made)
     }
 

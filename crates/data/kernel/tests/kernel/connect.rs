@@ -1,8 +1,20 @@
 //! Cross-connects on one node.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nsm_kernel::{Executor, NetnsFd, Steps};
 use nsm_plan::{NetnsId, Plan, Side};
 
 use crate::support::{Node, exchange, isolated, joined, key, side};
+
+/// How often a connection is made anew.
+const RUNS: usize = 100;
+/// Far below the second after which the kernel asks again.
+const AT_ONCE: Duration = Duration::from_millis(500);
+/// Bounds a failing test.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Family, the client's address, the endpoint's.
 const FAMILIES: &[(&str, &[&str], &[&str])] = &[
@@ -43,6 +55,85 @@ fn a_veth_pair_carries_packets_both_ways() {
                 );
             }
         }
+    });
+}
+
+/// Nobody answers a question for a hardware address before that: the kernel asks again only after
+/// a second.
+#[test]
+fn a_client_can_send_when_its_endpoint_can_answer() {
+    isolated(
+        "connect::a_client_can_send_when_its_endpoint_can_answer",
+        || {
+            let mut node = Node::new();
+            let (_, near, far) = FAMILIES[2];
+            let (client, endpoint) = (node.pod(), node.pod());
+            let looking = Node {
+                executor: Executor::new("other").unwrap(),
+                pods: node.pods.clone(),
+            };
+            let looks = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&looks);
+            let steps = Steps::new(move || {
+                let sends =
+                    |pod, family: &str| !looking.ip(pod, &format!("{family} route")).is_empty();
+                if sends(client, "-4") {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    assert!(looking.ip(endpoint, "-4 addr").contains(far[0]));
+                    assert!(sends(endpoint, "-4"), "no way back");
+                }
+            });
+            let own = NetnsFd::current().unwrap();
+            node.executor = Executor::stepping(&own, "forwarder", steps).unwrap();
+            let plan = plan(client, endpoint, near, far);
+            node.executor.apply(&plan, &node.pods).unwrap();
+            assert!(looks.load(Ordering::SeqCst) > 0);
+        },
+    );
+}
+
+/// A flow that goes on while its connection is made anew is not held up for the second after which
+/// a question for a hardware address is asked again.
+#[test]
+fn a_flow_that_goes_on_is_there_at_once() {
+    isolated("connect::a_flow_that_goes_on_is_there_at_once", || {
+        let mut node = Node::new();
+        let (_, near, far) = FAMILIES[0];
+        let (client, endpoint) = (node.pod(), node.pod());
+        let plan = plan(client, endpoint, near, far);
+        let (echo, flow) = (node.udp(endpoint, "0.0.0.0"), node.udp(client, "0.0.0.0"));
+        let port = echo.local_addr().unwrap().port();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut packet = [0; 16];
+                while !ended.load(Ordering::SeqCst) {
+                    if let Ok((length, from)) = echo.recv_from(&mut packet) {
+                        let _sent = echo.send_to(&packet[..length], from);
+                    }
+                }
+            });
+            scope.spawn(|| {
+                while !ended.load(Ordering::SeqCst) {
+                    // There is no way, most of the time.
+                    let _sent = flow.send_to(&[7], (host(far[0]), port));
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            });
+            for run in 0..RUNS {
+                node.executor.apply(&plan, &node.pods).unwrap();
+                let began = Instant::now();
+                flow.recv_from(&mut [0; 16]).unwrap();
+                let took = began.elapsed();
+                assert!(took < AT_ONCE, "run {run}: {took:?}");
+                node.executor.undo(&plan).unwrap();
+                assert!(node.executor.reaper().wait_idle(LIMIT));
+                flow.set_nonblocking(true).unwrap();
+                while flow.recv_from(&mut [0; 16]).is_ok() {}
+                flow.set_nonblocking(false).unwrap();
+            }
+            ended.store(true, Ordering::SeqCst);
+        });
     });
 }
 
