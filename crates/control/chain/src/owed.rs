@@ -30,9 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// As long as a lease is suspended at the most: beyond it the hop has closed by itself.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a Close is answered with whose rest this hop owes: the caller may close again and has
-/// nothing else to do, and above all does not owe it too, which [`is_away`] would make it.
-const OWED: Code = Code::Aborted;
+/// The code is the Go implementation's; the hint says that this hop goes on by itself, so that a
+/// caller of ours does not owe it too. The Go implementation's hops give none, and do not go on.
+fn owed(failed: Error) -> Error {
+    Error {
+        retry_after: Some(AGAIN.0),
+        ..failed
+    }
+}
 
 /// See the module; cheap to clone.
 #[derive(Clone)]
@@ -130,20 +135,17 @@ impl Owed {
         }
     }
 
-    /// Goes on closing where `failed` says that the hop was away, and tells the caller so: with a
-    /// code that does not make it owe us the same.
+    /// Goes on closing where `failed` says that the hop was away, and tells the caller so.
     pub(crate) fn owe(&self, id: &str, left: Downstream, known: Known, failed: Error) -> Error {
         // One that is not registered any more is away as well: it keeps its part until it is back.
-        if !is_away(&failed) && failed.code != Code::NotFound {
+        let away = is_away(&failed) || failed.code == Code::NotFound;
+        if !away || failed.retry_after.is_some() {
             return failed;
         }
         if !self.later(id, left, known) {
             return failed;
         }
-        Error {
-            code: OWED,
-            ..failed
-        }
+        owed(failed)
     }
 
     /// Closes at a hop that the connection has left, unless it goes there again. A request that is
@@ -230,7 +232,7 @@ impl Owed {
                 continue;
             }
             let message = format!("{left} is away: it is closed there when it is back");
-            errors.push(Error::new(OWED, message));
+            errors.push(owed(Error::new(Code::Unavailable, message)));
         }
         errors
     }
@@ -295,7 +297,11 @@ impl Owed {
             None => return Attempt::Away,
         }
         let answered = hop.close(left.connection.clone(), deadline).await;
-        if answered.as_ref().is_err_and(is_away) {
+        // One that goes on by itself has done its part.
+        if answered
+            .as_ref()
+            .is_err_and(|error| is_away(error) && error.retry_after.is_none())
+        {
             return Attempt::Away;
         }
         let hop = left.hop();

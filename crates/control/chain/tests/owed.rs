@@ -80,7 +80,8 @@ impl World {
         let item = order("nsc", "id", "svc", Default::default()).connection;
         let item = item.into_option().unwrap();
         let told = self.chain.close(&mut self.call, item).await.unwrap_err();
-        assert_eq!(told.code, Code::Aborted, "it is owed here: {told}");
+        assert_eq!(told.code, Code::Unavailable, "{told}");
+        assert!(told.retry_after.is_some(), "it is owed here: {told}");
         let _before = self.wire.take_log();
     }
 
@@ -244,7 +245,10 @@ impl Element<Connections> for Owes {
     }
 
     async fn close(&self, _: &mut Call, _: Connection, _: Next<Connections>) -> Result<(), Error> {
-        Err(Error::new(Code::Aborted, "the next one is away"))
+        Err(Error {
+            retry_after: Some(MINUTE),
+            ..Error::new(Code::Unavailable, "the next one is away")
+        })
     }
 }
 
@@ -256,7 +260,7 @@ async fn what_a_hop_owes_itself_nobody_owes_that_hop() {
     let item = order("nsc", "id", "svc", Default::default()).connection;
     let item = item.into_option().unwrap();
     let told = world.chain.close(&mut world.call, item).await.unwrap_err();
-    assert_eq!(told.code, Code::Aborted);
+    assert_eq!(told.retry_after, Some(MINUTE));
     assert_eq!(world.closes(), 1);
     sleep(MINUTE * 10).await;
     assert_eq!(world.closes(), 0);
@@ -275,7 +279,7 @@ async fn whoever_makes_hops_up_takes_no_places() {
         let item = order("nsc", &format!("none-{n}"), "svc", Default::default()).connection;
         let item = item.into_option().unwrap();
         let told = world.chain.close(&mut call, item).await.unwrap_err();
-        owed += usize::from(told.code == Code::Aborted);
+        owed += usize::from(told.retry_after.is_some());
     }
     assert_eq!(owed, 64);
     world.closed_in_vain().await;
