@@ -25,7 +25,8 @@ fn ports_are_open_where_something_listens() -> Result<(), String> {
     let (one, two) = (lab.node("one").unwrap(), lab.node("two").unwrap());
     let role = lab.role(&two, "server", |s| s).unwrap();
     let server = serve::start(&role, &[80, 8080], &[7]).unwrap();
-    let timeout = Duration::from_millis(500);
+    // A question for a hardware address that is lost, as links come up, is asked again after 1 s.
+    let timeout = Duration::from_secs(3);
     for address in [IpAddr::from(two.addresses().v4), two.addresses().v6.into()] {
         for (port, expected) in [(80, true), (8080, true), (81, false)] {
             let open = port_open(one.cell(), (address, port).into(), timeout).unwrap();
