@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::options::Options;
-use super::pair::{flow, seen};
+use super::pair::flow;
 use crate::figure::{Bound, Figure, percentile, say, spread};
 use crate::town::{Service, Town, end, serving};
 
@@ -46,7 +46,7 @@ fn row(options: &Options, place: &str, at: usize) -> anyhow::Result<Vec<Figure>>
         if !flow.wait_answer(flow.now(), RETURN) {
             bail!("run {run}: no packet passes {RETURN:?} after the end of {used}");
         }
-        let outage = seen(&flow, from, flow.now()).outage_ms;
+        let outage = flow.report(from, flow.now()).outage_ms;
         outages.push(outage);
         if outage > TAIL {
             say(&format!(

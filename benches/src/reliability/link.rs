@@ -6,7 +6,7 @@ use anyhow::bail;
 use nsm_lab::Disturbance;
 
 use super::options::Options;
-use super::pair::{Pair, seen};
+use super::pair::Pair;
 use crate::figure::{Bound, Figure, percentile, spread};
 use crate::town::{INTERFACE, Service, Town};
 
@@ -45,7 +45,7 @@ fn row(options: &Options, place: &str, at: usize) -> anyhow::Result<Vec<Figure>>
         if !pair.flow.wait_answer(pair.flow.now(), RETURN) {
             bail!("run {run}: no packet passes {RETURN:?} after {INTERFACE} was set down");
         }
-        outages.push(seen(&pair.flow, from, pair.flow.now()).outage_ms);
+        outages.push(pair.flow.report(from, pair.flow.now()).outage_ms);
     }
     pair.end();
     town.down()?;

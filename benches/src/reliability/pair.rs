@@ -10,8 +10,6 @@ use crate::town::{ECHO, INTERFACE, Service, Town, end};
 
 /// How long the first packet may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an answer may be under way before it counts as lost: the machine may be busy.
-const ROUND_TRIP: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(crate) struct Pair {
@@ -62,11 +60,4 @@ pub(crate) fn flow(client: &Workload, service: &Service) -> anyhow::Result<UdpFl
         bail!("no packet passes from {}", client.pod.name());
     }
     Ok(flow)
-}
-
-/// What happened between two marks, when the last answer had its time.
-pub(crate) fn seen(flow: &UdpFlow, from: Duration, to: Duration) -> FlowReport {
-    let wait = (to + ROUND_TRIP).saturating_sub(flow.now());
-    std::thread::sleep(wait);
-    flow.report(from, to)
 }

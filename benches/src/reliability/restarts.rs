@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::options::Options;
-use super::pair::{Pair, seen};
+use super::pair::Pair;
 use crate::client::{Report, SUBCOMMAND, Task};
 use crate::figure::{Bound, Figure};
 use crate::stage::{Client, program};
@@ -91,7 +91,7 @@ fn row(options: &Options, what: &str, killed: &[Killed]) -> anyhow::Result<Vec<F
     std::thread::sleep(options.watch);
     let mut figures = Vec::new();
     for (at, pair) in pairs.iter().enumerate() {
-        let seen = seen(&pair.flow, marks[at], pair.flow.now());
+        let seen = pair.flow.report(marks[at], pair.flow.now());
         let name = format!("{what} away, {}", WHERE[at]);
         figures.push(lost(&name, seen.lost).note(format!(
             "of {}; longest gap {:.0} ms at {:.1} s, dropped by full receive buffers {}",

@@ -6,7 +6,7 @@ use anyhow::bail;
 use nsm_lab::{Lost, Silence};
 
 use super::options::Options;
-use super::pair::{flow, seen};
+use super::pair::flow;
 use crate::figure::{Bound, Figure, percentile, spread};
 use crate::town::{Service, Town, end, serving};
 
@@ -43,7 +43,7 @@ pub(crate) fn datagrams(options: &Options) -> anyhow::Result<Vec<Figure>> {
         if !flow.wait_answer(flow.now(), RETURN) {
             bail!("run {run}: no packet passes {RETURN:?} after the path to {used} was cut");
         }
-        outages.push(seen(&flow, from, flow.now()).outage_ms);
+        outages.push(flow.report(from, flow.now()).outage_ms);
         for one in silence {
             one.end()?;
         }

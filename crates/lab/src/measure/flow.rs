@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,13 @@ pub const RATE: u32 = 1000;
 const PACKETS_MAX: usize = 1 << 20;
 /// How often the receiver looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often somebody who waits for an answer looks whether it is there.
+const ANSWER_LOOK: Duration = Duration::from_millis(5);
 /// Datagram: flow id, number, padding.
 const DATAGRAM: usize = 64;
+/// A packet that is not answered by then is lost: far longer than any way here takes, and than a
+/// loaded machine keeps an echo server waiting.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
 /// Falling behind by more than this (a suspended machine), the sender skips instead of bursting.
 const BEHIND_MAX: Duration = Duration::from_millis(100);
 
@@ -32,9 +37,9 @@ const BEHIND_MAX: Duration = Duration::from_millis(100);
 pub struct FlowReport {
     /// Packets sent in the window.
     pub sent: u64,
-    /// Of these, answered by now.
+    /// Of these, answered.
     pub received: u64,
-    /// Of these, not answered by now.
+    /// Of these, not answered within a second of the window's end.
     pub lost: u64,
     /// Longest time within the window in which no answer arrived, in milliseconds; about one packet
     /// interval when all is well.
@@ -131,18 +136,19 @@ impl UdpFlow {
         self.shared.start.elapsed()
     }
 
-    /// What happened to the packets sent between two marks. Leave a packet's round trip after the
-    /// second, or those still under way count as lost.
+    /// What happened to the packets sent between two marks, as soon as every one of them is
+    /// answered or counts as lost: at most a second after the later mark.
     #[must_use]
     pub fn report(&self, from: Duration, to: Duration) -> FlowReport {
-        let packets = self
-            .shared
-            .packets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut report = summary(&packets, from, to);
-        report.receive_drops = self.shared.drops.load(Ordering::SeqCst);
-        report
+        loop {
+            let late = self.now() >= to + ROUND_TRIP;
+            let mut report = summary(&self.packets(), from, to);
+            if report.lost == 0 || late {
+                report.receive_drops = self.shared.drops.load(Ordering::SeqCst);
+                return report;
+            }
+            std::thread::sleep(ANSWER_LOOK);
+        }
     }
 
     /// Waits until an answer to a packet sent after `mark` has arrived; false when none did in
@@ -151,25 +157,24 @@ impl UdpFlow {
     pub fn wait_answer(&self, mark: Duration, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
-            let packets = self
-                .shared
-                .packets
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if packets
+            let answered = self
+                .packets()
                 .iter()
                 .rev()
                 .take_while(|p| p.sent >= mark)
-                .any(|p| p.answered.is_some())
-            {
-                return true;
+                .any(|p| p.answered.is_some());
+            if answered || Instant::now() >= deadline {
+                return answered;
             }
-            drop(packets);
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(ANSWER_LOOK);
         }
+    }
+
+    fn packets(&self) -> MutexGuard<'_, Vec<Packet>> {
+        self.shared
+            .packets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use libc::{SIGCONT, SIGSTOP};
 use nsm_lab::measure::{UdpFlow, port_open, tcp_throughput};
 use nsm_lab::serve;
 
@@ -65,9 +66,21 @@ fn a_flow_sees_an_outage() -> Result<(), String> {
     let begin = flow.now();
     std::thread::sleep(Duration::from_millis(300));
     let fault = flow.now();
-    std::thread::sleep(Duration::from_millis(50));
     let calm = flow.report(begin, fault);
     assert!(calm.sent > 100 && calm.lost == 0, "{calm:?}");
+    // A server that is kept waiting for the processor has lost nothing.
+    server.signal(SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    let slow = flow.now();
+    let slow = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            server.signal(SIGCONT).unwrap();
+        });
+        flow.report(begin, slow)
+    });
+    assert!(slow.sent > calm.sent && slow.lost == 0, "{slow:?}");
+    let fault = flow.now();
     assert!(server.stop(Duration::from_secs(2)).is_some());
     std::thread::sleep(Duration::from_millis(200));
     serve::start(&role, &[], &[7]).unwrap();

@@ -30,8 +30,6 @@ const CALM: Duration = Duration::from_secs(1);
 const AFTER: Duration = Duration::from_secs(1);
 /// How often a pause looks whether it should end.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long an answer may be under way before it counts as lost: the machine may be busy.
-const ROUND_TRIP: Duration = Duration::from_millis(500);
 /// No return in this time is a failure.
 const RETURN: Duration = Duration::from_secs(10);
 /// The rule of examples/firewall.yaml that denies.
@@ -225,7 +223,7 @@ fn fault(
     let flow = UdpFlow::start(stage.cell(CLIENT)?, connected.port(ECHO_PORT), RATE)?;
     pause(interrupt, CALM)?;
     let fault = flow.now();
-    let calm = answered(&flow, Duration::ZERO, fault);
+    let calm = flow.report(Duration::ZERO, fault);
     report.lost_before_fault = calm.lost;
     teller::step(
         &format!(
@@ -257,18 +255,6 @@ fn fault(
     teller::step(&what, &connection.state);
     show(stage, &connection);
     Ok(())
-}
-
-/// What was sent between two marks, when all of it is answered or counts as lost.
-fn answered(flow: &UdpFlow, from: Duration, to: Duration) -> FlowReport {
-    let began = Instant::now();
-    loop {
-        let seen = flow.report(from, to);
-        if seen.lost == 0 || began.elapsed() >= ROUND_TRIP {
-            return seen;
-        }
-        std::thread::sleep(LOOK);
-    }
 }
 
 /// Waits, unless somebody ends the story: then nothing that is measured means anything.
@@ -303,7 +289,7 @@ fn told_return(flow: &UdpFlow, seen: &FlowReport, end: Duration) {
         &milliseconds(seen.outage_ms),
     );
     let again = Duration::from_secs_f64(seen.outage_end_ms / 1e3);
-    let after = answered(flow, again, end);
+    let after = flow.report(again, end);
     teller::step(
         &format!("lost after that, of {}", after.sent),
         &after.lost.to_string(),

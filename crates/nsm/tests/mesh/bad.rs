@@ -8,8 +8,7 @@ use redb::{Database, TableDefinition};
 use crate::{
     Group,
     census::links,
-    doubles::nothing_lost,
-    restarts::pair,
+    restarts::{nothing_lost, pair},
     world::{PATIENCE, Shape, World, addresses, ip, pings, says, until},
 };
 

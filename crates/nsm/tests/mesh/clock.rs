@@ -11,8 +11,7 @@ use nsm_lab::mesh::MeshConfig;
 
 use crate::{
     Group,
-    doubles::nothing_lost,
-    restarts::pair,
+    restarts::{nothing_lost, pair},
     world::{Shape, World, count, end, says},
 };
 

@@ -2,14 +2,12 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use nsm_lab::{
-    Cell, Exit, IDENTITY_FOLDER, Process, measure::UdpFlow, mesh::MeshConfig, mesh::manager_url,
-};
+use nsm_lab::{Cell, Exit, IDENTITY_FOLDER, Process, mesh::MeshConfig, mesh::manager_url};
 
 use crate::{
     Group,
     census::links,
-    restarts::pair,
+    restarts::{nothing_lost, pair},
     world::{PATIENCE, READY, Shape, World, says, until},
 };
 
@@ -54,15 +52,6 @@ fn beside(world: &World, name: &str) -> (Cell, Process, PathBuf) {
         .log(&log);
     let process = cell.spawn(run).unwrap();
     (cell, process, log)
-}
-
-/// Every packet since then came back.
-pub(crate) fn nothing_lost(flow: &UdpFlow, mark: Duration) {
-    let now = flow.now();
-    std::thread::sleep(Duration::from_millis(50));
-    let report = flow.report(mark, now);
-    let lost = report.lost.saturating_sub(report.receive_drops);
-    assert_eq!(lost, 0, "{report:?}");
 }
 
 /// A manager of the first node's name on the second node, beside that one's own.

@@ -7,7 +7,7 @@ use nsm_lab::{Cell, Exit, IDENTITY_FOLDER, Run, mesh::MeshConfig, serve};
 
 use crate::{
     Group,
-    restarts::pair,
+    restarts::{nothing_lost, pair},
     world::{CONNECTED, PATIENCE, Shape, World, count, end, until},
 };
 
@@ -52,9 +52,7 @@ fn node(world: &World) {
     }
     // The way before is taken down behind the packets on it.
     std::thread::sleep(Duration::from_secs(1));
-    let report = pair.flow.report(mark, pair.flow.now());
-    let lost = report.lost.saturating_sub(report.receive_drops);
-    assert_eq!(lost, 0, "{report:?}");
+    nothing_lost(&pair.flow, mark);
 
     let manager = world.mesh.node(1);
     manager.kill("manager");

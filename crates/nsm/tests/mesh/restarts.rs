@@ -77,6 +77,13 @@ impl Pair {
     }
 }
 
+/// Every packet since then came back.
+pub(crate) fn nothing_lost(flow: &UdpFlow, mark: Duration) {
+    let report = flow.report(mark, flow.now());
+    let lost = report.lost.saturating_sub(report.receive_drops);
+    assert_eq!(lost, 0, "{report:?}");
+}
+
 pub(crate) fn pair(world: &World, name: &str, at: usize) -> Pair {
     let endpoint = world.endpoint(at, &format!("{name}-nse"), name, &[]);
     let server = serve::start(endpoint.pod.cell(), &[], &[ECHO]).unwrap();
@@ -134,11 +141,7 @@ fn restarted(world: &World, role: &str, at: usize) {
         end(next);
     }
     for (pair, mark) in pairs.iter().zip(marks) {
-        let now = pair.flow.now();
-        std::thread::sleep(Duration::from_millis(50));
-        let report = pair.flow.report(mark, now);
-        let lost = report.lost.saturating_sub(report.receive_drops);
-        assert_eq!(lost, 0, "{}: {report:?}", pair.client.pod.name());
+        nothing_lost(&pair.flow, mark);
     }
     pairs.into_iter().for_each(Pair::end);
     let mine = format!(": connection of {name}");
