@@ -46,6 +46,8 @@ struct Table<K: Kind> {
     entries: Mutex<BTreeMap<String, Arc<Entry<K>>>>,
     tasks: Tasks,
     journal: Option<Arc<dyn Journal>>,
+    /// A Close is answered when a restart does not find the item any more.
+    strikes_first: bool,
     gate: Arc<Gate>,
     limit: usize,
 }
@@ -91,9 +93,7 @@ impl<K: Kind> Drop for Turn<K> {
         if self.state.item.is_none() {
             self.state.gone = true;
             self.table.entries().remove(&self.id);
-            if let Some(journal) = self.table.journal.as_ref().filter(|_| self.state.kept) {
-                journal.forget(&self.id);
-            }
+            self.strike();
         }
     }
 }
@@ -113,20 +113,33 @@ impl<K: Kind> Begin<K> {
     /// The element of a role that holds no more than `limit` items.
     #[must_use]
     pub fn limited(tasks: Tasks, limit: usize) -> Self {
-        Self::with(tasks, limit, None)
+        Self::with(tasks, limit, None, false)
     }
 
     /// The element of a role with a journal, where it has one.
     #[must_use]
     pub fn journalled(tasks: Tasks, journal: Option<Arc<dyn Journal>>) -> Self {
-        Self::with(tasks, MAX_ITEMS, journal)
+        Self::with(tasks, MAX_ITEMS, journal, false)
     }
 
-    fn with(tasks: Tasks, limit: usize, journal: Option<Arc<dyn Journal>>) -> Self {
+    /// As [`Begin::journalled`], of a role that makes again what its journal tells of: it answers
+    /// no Close before the item is struck there.
+    #[must_use]
+    pub fn striking(tasks: Tasks, journal: Option<Arc<dyn Journal>>) -> Self {
+        Self::with(tasks, MAX_ITEMS, journal, true)
+    }
+
+    fn with(
+        tasks: Tasks,
+        limit: usize,
+        journal: Option<Arc<dyn Journal>>,
+        strikes_first: bool,
+    ) -> Self {
         Self(Arc::new(Table {
             entries: Mutex::default(),
             tasks,
             journal,
+            strikes_first,
             gate: Arc::default(),
             limit,
         }))
@@ -375,14 +388,9 @@ impl<K: Kind> Turn<K> {
         }
         let answer = next.close(call, known.unwrap_or(item)).await;
         self.state.item = None;
+        if let Some(struck) = self.strike().filter(|_| self.table.strikes_first) {
+            struck.settled().await;
+        }
         answer
-    }
-
-    /// A call of our own about the item.
-    fn call(&self, deadline: Instant) -> Call {
-        let mut call = Call::local(deadline);
-        call.store = Arc::clone(&self.store);
-        call.own.clone_from(&self.state.own);
-        call
     }
 }

@@ -3,7 +3,9 @@
 //! A record says what was agreed, never what was tried: `begin` writes it when an item is answered
 //! and strikes it when the item is gone. It is written behind the answer, since a commit on every
 //! hop's disk would add up along a path; what a kill takes away in between is asked for again by
-//! the hop before. Tokens are secrets and not in it: the next refresh brings new ones.
+//! the hop before. Only who would make links again waits for its strike before it answers a Close:
+//! their addresses are somebody else's by then. Tokens are secrets and not in it: the next refresh
+//! brings new ones.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use buffa::Message;
@@ -11,16 +13,47 @@ use futures_util::{StreamExt as _, stream};
 use nsm_api::connection::Path;
 use nsm_model::{ids::ConnectionKey, spiffe::SpiffeId};
 use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::oneshot,
+    time::{Duration, timeout},
+};
 
 use crate::{Chain, Code, Error, Kind, Own, store::Notes};
 
-/// Where records go, in order. Nobody waits for it: an implementation queues, and says by itself
-/// what it could not write.
+/// Where records go, in order. An implementation queues, and says by itself what it could not
+/// write.
 pub trait Journal: Send + Sync {
     /// This is the record of the item with this id from now on.
     fn keep(&self, id: &str, record: Vec<u8>);
     /// The item is gone.
-    fn forget(&self, id: &str);
+    fn forget(&self, id: &str) -> Struck;
+}
+
+/// How long a strike is waited for: a disk that stands still keeps no Close from its answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A record that is being struck; who does not care drops it.
+#[derive(Debug)]
+pub struct Struck(oneshot::Receiver<()>);
+
+impl Struck {
+    /// It is struck, or cannot be, when the other half is dropped.
+    #[must_use]
+    pub fn pending() -> (oneshot::Sender<()>, Self) {
+        let (send, receive) = oneshot::channel();
+        (send, Self(receive))
+    }
+
+    /// Nothing is to be waited for.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::pending().1
+    }
+
+    /// Waits until a restart does not find the record, no longer than a disk may take.
+    pub async fn settled(self) {
+        let _late = timeout(PATIENCE, self.0).await;
+    }
 }
 
 /// What is kept of one item.

@@ -13,7 +13,7 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Call, Chain, Connections, Element, Error, Journal, Kept, Next, Own, Restored, Tasks,
+    Call, Chain, Connections, Element, Error, Journal, Kept, Next, Own, Restored, Struck, Tasks,
     Tokens as _,
     begin::Begin,
     elements::{Interest, Monitor, Suspension, Table as _, Timeout},
@@ -35,8 +35,9 @@ impl Journal for Disk {
         self.0.lock().unwrap().insert(id.to_owned(), record);
     }
 
-    fn forget(&self, id: &str) {
+    fn forget(&self, id: &str) -> Struck {
         self.0.lock().unwrap().remove(id);
+        Struck::now()
     }
 }
 

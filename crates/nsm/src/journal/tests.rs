@@ -59,6 +59,19 @@ fn what_was_kept_is_found_and_what_was_struck_is_not() {
     assert_eq!(read(folder.path()), (vec!["a".to_owned()], true));
 }
 
+/// Who waits for a strike waits until another process would not find the record.
+#[tokio::test]
+async fn a_strike_that_is_settled_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), &[("a", b"1"), ("b", b"2")]);
+    let journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
+    let journal = journalled.journal(Table::Connections).unwrap();
+    journal.forget("a").settled().await;
+    let copied = tempfile::tempdir().unwrap();
+    fs::copy(file(folder.path()), file(copied.path())).unwrap();
+    assert_eq!(read(copied.path()).0, ["b"]);
+}
+
 #[test]
 fn a_file_that_begins_is_whole_when_somebody_has_looked() {
     let folder = tempfile::tempdir().unwrap();
@@ -189,7 +202,7 @@ fn a_file_is_cut_when_a_crowd_has_gone() {
             journal.keep(id, vec![b'x'; 4_000]);
         }
         wait_for("written", &|| size() > 8_000_000);
-        crowd.iter().skip(3).for_each(|id| journal.forget(id));
+        crowd.iter().skip(3).for_each(|id| drop(journal.forget(id)));
         wait_for("cut", &|| size() <= AFTER);
         journal.keep("later", vec![b'y'; 4_000]);
     }

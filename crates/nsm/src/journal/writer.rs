@@ -10,9 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use nsm_chain::Journal;
+use nsm_chain::{Journal, Struck};
 use redb::{Database, Durability, TableDefinition};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::file::{self, META, WHOLE, YES};
 
@@ -57,6 +57,8 @@ type Waiting = BTreeMap<(Table, String), Option<Vec<u8>>>;
 #[derive(Default)]
 struct Queue {
     waiting: Waiting,
+    /// Who waits for what waits; dropped when it is written.
+    strikes: Vec<oneshot::Sender<()>>,
     /// Nothing is missing any more.
     whole: bool,
     ended: bool,
@@ -71,6 +73,7 @@ struct Shared {
 /// What is to be done.
 struct Taken {
     batch: Waiting,
+    strikes: Vec<oneshot::Sender<()>>,
     whole: bool,
     ended: bool,
 }
@@ -96,6 +99,7 @@ impl Shared {
         };
         Some(Taken {
             batch: std::mem::take(&mut queue.waiting),
+            strikes: std::mem::take(&mut queue.strikes),
             whole: std::mem::take(&mut queue.whole),
             ended: queue.ended,
         })
@@ -141,10 +145,22 @@ impl Writer {
         self.shared.came.notify_one();
     }
 
-    fn write(&self, table: Table, id: &str, record: Option<Vec<u8>>) {
+    fn keep(&self, table: Table, id: &str, record: Vec<u8>) {
         let mut queue = self.shared.queue();
-        queue.waiting.insert((table, id.to_owned()), record);
+        queue.waiting.insert((table, id.to_owned()), Some(record));
         self.shared.came.notify_one();
+    }
+
+    fn strike(&self, table: Table, id: &str) -> Struck {
+        let (done, struck) = Struck::pending();
+        let mut queue = self.shared.queue();
+        queue.waiting.insert((table, id.to_owned()), None);
+        // Nobody waits for a disk that refuses.
+        if *self.shared.written.borrow() {
+            queue.strikes.push(done);
+        }
+        self.shared.came.notify_one();
+        struck
     }
 }
 
@@ -168,6 +184,7 @@ fn run(path: &Path, database: Database, shared: &Shared) {
     loop {
         let Some(Taken {
             batch,
+            strikes,
             whole,
             ended,
         }) = shared.take(uncut.then_some(QUIET))
@@ -180,7 +197,9 @@ fn run(path: &Path, database: Database, shared: &Shared) {
         if batch.is_empty() && !whole {
             return;
         }
-        match attempt(path, &mut database, &batch, whole) {
+        let done = attempt(path, &mut database, &batch, whole);
+        drop(strikes);
+        match done {
             Ok(()) if failing => {
                 failing = false;
                 shared.written.send_replace(true);
@@ -292,10 +311,10 @@ pub(super) struct Kind {
 
 impl Journal for Kind {
     fn keep(&self, id: &str, record: Vec<u8>) {
-        self.writer.write(self.table, id, Some(record));
+        self.writer.keep(self.table, id, record);
     }
 
-    fn forget(&self, id: &str) {
-        self.writer.write(self.table, id, None);
+    fn forget(&self, id: &str) -> Struck {
+        self.writer.strike(self.table, id)
     }
 }

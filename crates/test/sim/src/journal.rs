@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use nsm_chain::Journal;
-use tokio::time::sleep;
+use nsm_chain::{Journal, Struck};
+use tokio::{sync::oneshot, time::sleep};
 
 use crate::{chance::Chance, process::Process};
 
@@ -25,6 +25,8 @@ struct State {
     tables: BTreeMap<&'static str, Records>,
     /// Written, and not on the disk yet.
     queue: Vec<(&'static str, String, Option<Vec<u8>>)>,
+    /// Who waits for that; dropped when it is.
+    strikes: Vec<oneshot::Sender<()>>,
     committing: bool,
     fails: bool,
 }
@@ -53,6 +55,7 @@ impl Journals {
         let mut state = self.state();
         // A process opens its journals before it writes to any.
         state.queue.clear();
+        state.strikes.clear();
         state.committing = false;
         Arc::new(Opened {
             journals: self.clone(),
@@ -84,6 +87,7 @@ impl Journals {
     fn commit(&self) {
         let mut state = self.state();
         state.committing = false;
+        state.strikes.clear();
         if state.fails {
             return;
         }
@@ -121,7 +125,15 @@ impl Journal for Opened {
         self.write(id, Some(record));
     }
 
-    fn forget(&self, id: &str) {
+    fn forget(&self, id: &str) -> Struck {
+        let (done, struck) = Struck::pending();
+        {
+            let mut state = self.journals.state();
+            if !state.fails && self.process.alive() {
+                state.strikes.push(done);
+            }
+        }
         self.write(id, None);
+        struck
     }
 }

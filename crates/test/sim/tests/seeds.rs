@@ -44,6 +44,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         Rule::Close,
         "a close was answered while links stood at the hop that the connection had just left",
     ),
+    (
+        467,
+        Rule::Addresses,
+        "a forwarder that had answered a close was killed, and made the links again",
+    ),
 ];
 
 /// How many others run.

@@ -1,6 +1,6 @@
 //! The way back to an item between two calls.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
 
@@ -127,5 +127,15 @@ impl<K: Kind> Factory<K> {
             Some(table) => table.enter_known(&self.id, deadline).await,
             None => Ok(None),
         }
+    }
+}
+
+impl<K: Kind> Turn<K> {
+    /// A call of our own about the item.
+    fn call(&self, deadline: Instant) -> Call {
+        let mut call = Call::local(deadline);
+        call.store = Arc::clone(&self.store);
+        call.own.clone_from(&self.state.own);
+        call
     }
 }

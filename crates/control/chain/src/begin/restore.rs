@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use super::{Factory, Table, Turn};
-use crate::{Call, Code, Error, Kind, Next, Record, Store};
+use crate::{Call, Code, Error, Kind, Next, Record, Store, Struck};
 
 /// How long closing an item may take that is gone for good: nobody waits for it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
@@ -30,6 +30,13 @@ impl<K: Kind> Turn<K> {
         K::strip(&mut record.item);
         journal.keep(&self.id, record.write());
         self.state.kept = true;
+    }
+
+    /// Takes the record out of the journal, where it is there.
+    pub(super) fn strike(&mut self) -> Option<Struck> {
+        let kept = std::mem::take(&mut self.state.kept);
+        let journal = self.table.journal.as_ref().filter(|_| kept)?;
+        Some(journal.forget(&self.id))
     }
 }
 
