@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use nsm_model::spiffe::SpiffeId;
@@ -26,6 +26,11 @@ const MAX_PEERS: usize = 4096;
 /// Per generation, of which there are two: the tokens of that many connections are checked once.
 const MAX_VERIFIED: usize = 8192;
 
+/// How long a generation is young. A request and its answer, and others that carry the same token
+/// of a hop, come within seconds; who asks again later than two of these is checked anew, and what
+/// nobody shows any more is let go.
+const YOUNG_FOR: Duration = Duration::from_secs(30);
+
 /// A token for one peer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IssuedToken {
@@ -45,7 +50,14 @@ impl fmt::Debug for IssuedToken {
 #[derive(Debug)]
 pub struct TokenIssuer {
     life: Duration,
-    issued: Mutex<BTreeMap<SpiffeId, Issued>>,
+    issued: Mutex<Tokens>,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    of: BTreeMap<SpiffeId, Issued>,
+    /// When those are let go that are not handed out any more: their peers may be gone.
+    sweep: Option<SystemTime>,
 }
 
 struct Issued {
@@ -79,7 +91,7 @@ impl TokenIssuer {
         now: SystemTime,
     ) -> Result<IssuedToken, TokenError> {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = issued.get(peer)
+        if let Some(known) = issued.of.get(peer)
             && Arc::ptr_eq(&known.by, identity)
             && now < known.renew
         {
@@ -95,11 +107,30 @@ impl TokenIssuer {
             renew,
         };
         let answer = new.for_peer(peer_not_after);
-        if issued.len() >= MAX_PEERS && !issued.contains_key(peer) {
-            make_room(&mut issued, now);
-        }
-        issued.insert(peer.clone(), new);
+        issued.make_room(peer, now, self.life / 2);
+        issued.of.insert(peer.clone(), new);
         Ok(answer)
+    }
+}
+
+impl Tokens {
+    /// Old ones first, every so often in any case; if all are young, the one that is due next.
+    fn make_room(&mut self, peer: &SpiffeId, now: SystemTime, every: Duration) {
+        let full = self.of.len() >= MAX_PEERS && !self.of.contains_key(peer);
+        // A clock that was set back does not put it off for longer.
+        let due = self.sweep.is_none_or(|due| now >= due || now + every < due);
+        if !full && !due {
+            return;
+        }
+        self.of.retain(|_, known| now < known.renew);
+        self.sweep = Some(now + every);
+        if self.of.len() < MAX_PEERS || !full {
+            return;
+        }
+        let first = self.of.iter().min_by_key(|(_, known)| known.renew);
+        if let Some(first) = first.map(|(peer, _)| peer.clone()) {
+            self.of.remove(&first);
+        }
     }
 }
 
@@ -109,21 +140,6 @@ impl Issued {
             token: self.token.clone(),
             expires: self.exp.min(peer_not_after),
         }
-    }
-}
-
-/// Old ones first; if all are young, the one that is due next.
-fn make_room(issued: &mut BTreeMap<SpiffeId, Issued>, now: SystemTime) {
-    issued.retain(|_, known| now < known.renew);
-    if issued.len() < MAX_PEERS {
-        return;
-    }
-    if let Some(first) = issued
-        .iter()
-        .min_by_key(|(_, known)| known.renew)
-        .map(|(peer, _)| peer.clone())
-    {
-        issued.remove(&first);
     }
 }
 
@@ -147,6 +163,8 @@ pub struct VerifiedTokens(Mutex<Generations>);
 struct Generations {
     young: HashMap<Key, Arc<Claims>>,
     old: HashMap<Key, Arc<Claims>>,
+    /// When the young ones are not young any more.
+    grows: Option<Instant>,
 }
 
 impl VerifiedTokens {
@@ -156,7 +174,7 @@ impl VerifiedTokens {
             return Err(TokenError::TooLong(token.len()));
         }
         let key = key(token, leaf);
-        if let Some(claims) = self.recall(&key) {
+        if let Some(claims) = self.recall(&key, Instant::now()) {
             return Ok(claims);
         }
         let claims = Arc::new(token::verify(token, leaf)?);
@@ -164,8 +182,9 @@ impl VerifiedTokens {
         Ok(claims)
     }
 
-    fn recall(&self, key: &Key) -> Option<Arc<Claims>> {
+    fn recall(&self, key: &Key, now: Instant) -> Option<Arc<Claims>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.grow(now);
         if let Some(claims) = all.young.get(key) {
             return Some(claims.clone());
         }
@@ -185,9 +204,25 @@ impl VerifiedTokens {
 impl Generations {
     fn insert(&mut self, key: Key, claims: Arc<Claims>) {
         if self.young.len() >= MAX_VERIFIED {
-            self.old = std::mem::take(&mut self.young);
+            self.grow_up();
         }
         self.young.insert(key, claims);
+    }
+
+    /// What nobody has asked for during two such spans is gone.
+    fn grow(&mut self, now: Instant) {
+        match self.grows {
+            None => self.grows = Some(now + YOUNG_FOR),
+            Some(due) if now >= due => {
+                self.grow_up();
+                self.grows = Some(now + YOUNG_FOR);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn grow_up(&mut self) {
+        self.old = std::mem::take(&mut self.young);
     }
 }
 
@@ -253,6 +288,7 @@ mod tests {
         let issuer = TokenIssuer::new(DEFAULT_TOKEN_LIFE);
         let now = SystemTime::now();
         let mut issued = issuer.issued.lock().unwrap();
+        issued.sweep = Some(now + Duration::from_secs(100));
         for peer in 0..MAX_PEERS {
             let renew = now + Duration::from_secs(10 + peer as u64);
             let entry = Issued {
@@ -261,13 +297,62 @@ mod tests {
                 exp: renew,
                 renew,
             };
-            issued.insert(id(&peer.to_string()), entry);
+            issued.of.insert(id(&peer.to_string()), entry);
         }
         drop(issued);
         issuer.token_for(&identity, &id("new"), now, now).unwrap();
         let issued = issuer.issued.lock().unwrap();
-        assert_eq!(issued.len(), MAX_PEERS);
-        assert!(issued.contains_key(&id("new")) && !issued.contains_key(&id("0")));
+        assert_eq!(issued.of.len(), MAX_PEERS);
+        assert!(issued.of.contains_key(&id("new")) && !issued.of.contains_key(&id("0")));
+    }
+
+    /// Peers come and go: no more is kept than of those of half a life, and of the half before.
+    #[test]
+    fn tokens_of_peers_that_are_gone_are_let_go() {
+        let root = Root::generate("td".parse().unwrap()).unwrap();
+        let identity = root.issue(&id("a"), Duration::from_secs(3600)).unwrap();
+        let issuer = TokenIssuer::new(Duration::from_secs(20));
+        let begin = whole_seconds(SystemTime::now());
+        let mut most = 0;
+        for second in 0..200 {
+            let now = begin + Duration::from_secs(second);
+            let peer = id(&second.to_string());
+            issuer.token_for(&identity, &peer, now, now).unwrap();
+            most = most.max(issuer.issued.lock().unwrap().of.len());
+        }
+        assert!((10..=20).contains(&most), "{most}");
+        // A clock that is set back keeps nothing for longer.
+        for second in 0..40 {
+            let now = begin - Duration::from_secs(1000 - second);
+            let peer = id(&format!("back-{second}"));
+            issuer.token_for(&identity, &peer, now, now).unwrap();
+        }
+        let left = issuer.issued.lock().unwrap().of.len();
+        assert!(left <= 2 * most, "{left}");
+    }
+
+    /// What is asked for stays known; what nobody asks for any more is gone after two spans.
+    #[test]
+    fn verified_tokens_of_those_who_are_gone_are_let_go() {
+        let claims = Arc::new(Claims {
+            sub: String::new(),
+            aud: Vec::new(),
+            exp: 0,
+        });
+        let tokens = VerifiedTokens::default();
+        let begin = Instant::now();
+        let name = |n: u64| key(&n.to_string(), b"");
+        let steady = name(u64::MAX);
+        tokens.remember(steady, claims.clone());
+        for second in 0..600 {
+            let now = begin + Duration::from_secs(second);
+            assert!(tokens.recall(&steady, now).is_some(), "{second}");
+            assert!(tokens.recall(&name(second), now).is_none());
+            tokens.remember(name(second), claims.clone());
+            let all = tokens.0.lock().unwrap();
+            let known = all.young.len() + all.old.len();
+            assert!(known <= 62, "{known} after {second} s");
+        }
     }
 
     #[test]

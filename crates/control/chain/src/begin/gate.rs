@@ -16,6 +16,8 @@ const MAX_BEGINNING: usize = 1_024;
 /// Callers that are remembered beside those that have items: beyond it those whose rate has
 /// recovered are forgotten.
 const MAX_REMEMBERED: usize = 4_096;
+/// How often those are forgotten in any case: workloads come and go under names of their own.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How long a caller waits whose limit is no rate.
 const FULL: Duration = Duration::from_secs(1);
 
@@ -51,6 +53,8 @@ pub(super) struct Gate(Mutex<State>);
 struct State {
     callers: BTreeMap<SpiffeId, Seen>,
     beginning: usize,
+    /// When callers were forgotten last.
+    forgot: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -130,7 +134,9 @@ impl Gate {
             let message = format!("{MAX_BEGINNING} new {what}s are being made here already");
             return Err(Error::busy(message, FULL));
         }
-        if state.callers.len() >= MAX_REMEMBERED {
+        let forgot = *state.forgot.get_or_insert(now);
+        if state.callers.len() >= MAX_REMEMBERED || now - forgot >= FORGET_EVERY {
+            state.forgot = Some(now);
             state.callers.retain(|_, seen| {
                 seen.recover(now);
                 seen.items > 0 || seen.left < u64::from(seen.limits.burst) * 1_000
@@ -234,5 +240,21 @@ mod tests {
             tokio::time::advance(Duration::from_millis(10)).await;
         }
         assert!(gate.state().callers.len() <= MAX_REMEMBERED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_callers_that_are_gone_are_forgotten_soon() {
+        let gate = Arc::new(Gate::default());
+        let stays = let_in(&gate, "stays", false, 1);
+        for n in 0..300 {
+            drop(let_in(&gate, &format!("c{n}"), false, 1));
+            tokio::time::advance(Duration::from_secs(1)).await;
+            let known = gate.state().callers.len();
+            assert!(known <= 33, "{known} after {n} s");
+        }
+        assert!(
+            gate.state().callers.contains_key(&who("stays")),
+            "{stays:?}"
+        );
     }
 }
