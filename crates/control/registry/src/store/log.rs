@@ -3,15 +3,20 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{Change, StoreError};
 
 /// How many changes are remembered for watches from an earlier revision, and how far a watcher may
 /// fall behind: some seconds of the fastest writers, at about 500 bytes a change.
 pub const HISTORY: usize = 8192;
+
+/// How long: whoever has listed follows at once, and so does one that fell behind, after it has
+/// listed again.
+const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// How many followers one store has at most: the registry needs two, one a kind.
 const MAX_WATCHES: usize = 64;
@@ -30,7 +35,7 @@ pub(super) struct Log(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    history: VecDeque<Change>,
+    history: VecDeque<(Instant, Change)>,
     /// Every change after this revision is in `history`.
     oldest: u64,
     followers: Vec<Follower>,
@@ -115,16 +120,16 @@ impl Log {
     }
 
     pub(super) fn publish(&self, changes: Vec<Change>) {
+        self.publish_at(Instant::now(), changes);
+    }
+
+    fn publish_at(&self, now: Instant, changes: Vec<Change>) {
         let mut state = self.state();
         for change in changes {
             state.followers.retain(|follower| follower.take(&change));
-            if state.history.len() == HISTORY
-                && let Some(dropped) = state.history.pop_front()
-            {
-                state.oldest = dropped.revision();
-            }
-            state.history.push_back(change);
+            state.history.push_back((now, change));
         }
+        state.forget(now);
     }
 
     pub(super) fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError> {
@@ -143,7 +148,8 @@ impl Log {
         }
         let wanted =
             |change: &&Change| change.revision() > after && change.key().starts_with(prefix);
-        let replay = state.history.iter().filter(wanted).cloned().collect();
+        let history = state.history.iter().map(|(_, change)| change);
+        let replay = history.filter(wanted).cloned().collect();
         let (send, live) = mpsc::channel(HISTORY);
         let end = Arc::new(OnceLock::new());
         state.followers.push(Follower {
@@ -153,6 +159,20 @@ impl Log {
             end: Arc::clone(&end),
         });
         Ok(Watch { replay, live, end })
+    }
+}
+
+impl State {
+    /// Drops what is too much or too old: a registry at rest does not remember its renewals for ever.
+    fn forget(&mut self, now: Instant) {
+        while let Some((at, change)) = self.history.front() {
+            let old = now.saturating_duration_since(*at) > REMEMBERED;
+            if self.history.len() <= HISTORY && !old {
+                return;
+            }
+            self.oldest = change.revision();
+            self.history.pop_front();
+        }
     }
 }
 
@@ -170,5 +190,44 @@ impl Follower {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A registry at rest writes renewals for ever.
+    #[tokio::test]
+    async fn what_is_old_is_not_remembered() {
+        let log = Log::new(0);
+        let begin = Instant::now();
+        let delete = |revision: u64| Change::Delete {
+            key: Arc::from(format!("e/{revision}")),
+            revision,
+        };
+        let mut all = log.watch("e/", 0).unwrap();
+        for second in 1..=300 {
+            log.publish_at(begin + Duration::from_secs(second), vec![delete(second)]);
+            let known = log.state().history.len() as u64;
+            assert!(
+                known <= REMEMBERED.as_secs() + 1,
+                "{known} after {second} s"
+            );
+        }
+        for revision in 1..=300 {
+            let change = all.next().await.unwrap();
+            assert_eq!(change.revision(), revision, "who follows misses nothing");
+        }
+        let refused = log.watch("e/", 200).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Compacted { oldest: 269, .. }),
+            "{refused}"
+        );
+        let mut late = log.watch("e/", 298).unwrap();
+        assert_eq!(late.next().await.unwrap().revision(), 299);
+        let many = (301..=301 + 2 * HISTORY as u64).map(delete).collect();
+        log.publish_at(begin + Duration::from_secs(300), many);
+        assert_eq!(log.state().history.len(), HISTORY);
     }
 }
