@@ -23,8 +23,15 @@ pub(crate) const GROUP: Group = Group {
 
 const ECHO: u16 = 7;
 
-/// Runs one of the operator's tools: what it printed.
-fn tool(world: &World, tools: &Cell, args: &[&str]) -> String {
+/// Where an operator's tools run, on the first node.
+pub(crate) fn operator(world: &World) -> Cell {
+    let tools = world.mesh.stranger(world.mesh.node(0), "tools").unwrap();
+    world.mesh.node(0).enroll(&tools, "operator/tests").unwrap();
+    tools
+}
+
+/// Runs one of them: what it printed.
+pub(crate) fn tool(world: &World, tools: &Cell, args: &[&str]) -> String {
     let log = world.lab.logs().join("tools.log");
     let run = Run::nsm(args.iter().copied())
         .env(
@@ -40,8 +47,7 @@ fn tool(world: &World, tools: &Cell, args: &[&str]) -> String {
 }
 
 fn node(world: &World) {
-    let tools = world.mesh.stranger(world.mesh.node(0), "tools").unwrap();
-    world.mesh.node(0).enroll(&tools, "operator/tests").unwrap();
+    let tools = operator(world);
     let pair = pair(world, "drained", 1);
     let other = world.endpoint(0, "drained-other", "drained", &[]);
     let server = serve::start(other.pod.cell(), &[], &[ECHO]).unwrap();

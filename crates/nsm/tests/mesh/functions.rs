@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use nsm_lab::{
-    Cell,
+    Cell, Lost, Silence,
     measure::UdpFlow,
     mesh::{MeshConfig, Workload},
     serve,
@@ -12,6 +12,7 @@ use nsm_lab::{
 
 use crate::{
     Group,
+    drains::{operator, tool},
     orders::{register, route},
     world::{PATIENCE, Shape, World, count, end, ip, last, until},
 };
@@ -40,6 +41,8 @@ pub(crate) const GROUP: Group = Group {
             killed_and_back(world, "fn-back-far", [1, 0], true);
         }),
         ("the only endpoint behind is away", behind_away),
+        ("the node of the endpoint behind is drained", behind_drained),
+        ("the way to the endpoint behind is silent", behind_silent),
     ],
 };
 
@@ -217,5 +220,42 @@ fn behind_away(world: &World) {
     println!("{name}: {outage} ms of that since an endpoint is there");
     // The longest wait between two attempts is 2 s.
     assert!(outage < 2000.0 + BOUND_MS, "{outage}");
+    chain.end();
+}
+
+/// The function moves before the endpoint leaves, and its client's addresses follow: what the client
+/// sends from the old ones in between is lost.
+fn behind_drained(world: &World) {
+    let name = "fn-drained";
+    let mut chain = Chain::up(world, name, [0, 1], &[OTHERS[0]]);
+    chain.gates.push(gate(world, name, 2, 0, OTHERS[1]));
+    let tools = operator(world);
+    let mark = chain.flow.now();
+    let said = tool(world, &tools, &["drain", "node-2"]);
+    assert!(said.contains("moved"), "{said}");
+    until("addresses of the other endpoint", PATIENCE, || {
+        has_address_of(chain.client.pod.cell(), OTHERS[1])
+            && !has_address_of(chain.client.pod.cell(), OTHERS[0])
+    });
+    let outage = chain.outage(mark);
+    assert!(outage < BOUND_MS, "{outage}");
+    tool(world, &tools, &["drain", "node-2", "--undo"]);
+    chain.end();
+}
+
+/// Its node's manager and forwarder are as silent as the packets: nobody says goodbye.
+fn behind_silent(world: &World) {
+    let name = "fn-silent";
+    let mut chain = Chain::up(world, name, [0, 1], &[OTHERS[0]]);
+    chain.gates.push(gate(world, name, 2, 0, OTHERS[1]));
+    // The way has been asked, and has answered.
+    std::thread::sleep(Duration::from_secs(1));
+    let nodes = [0, 1].map(|at| world.mesh.node(at).node());
+    let began = chain.flow.now();
+    let silence = Silence::start(nodes[0], nodes[1], Lost::Everything).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let outage = chain.outage(began);
+    assert!(outage <= BOUND_MS, "{outage}");
+    silence.end().unwrap();
     chain.end();
 }
