@@ -9,7 +9,7 @@ mod writer;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use nsm_chain::{Journal, follow::Peers};
+use nsm_chain::{Journal, Noted};
 use nsm_forwarder::Whole;
 use tokio::sync::watch;
 
@@ -78,11 +78,11 @@ impl Journalled {
         }
     }
 
-    /// The hops that the role has asked, of before and from now on.
-    pub(crate) fn peers(&mut self) -> Peers {
-        Peers {
-            journal: self.journal(Table::Peers),
-            known: self.take(Table::Peers),
+    /// The records of a kind, of before and from now on.
+    pub(crate) fn noted(&mut self, table: Table) -> Noted {
+        Noted {
+            journal: self.journal(table),
+            known: self.take(table),
         }
     }
 

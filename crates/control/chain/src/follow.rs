@@ -18,7 +18,7 @@ mod resume;
 mod shown;
 mod stream;
 
-pub use presence::{Peers, Stay};
+pub use presence::Stay;
 use stream::Stream;
 
 /// How long a hop that is no endpoint may be away before its connections are asked for again: a

@@ -7,6 +7,8 @@
 //! their addresses are somebody else's by then. Tokens are secrets and not in it: the next refresh
 //! brings new ones.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use buffa::Message;
 use futures_util::{StreamExt as _, stream};
@@ -53,6 +55,21 @@ impl Struck {
     /// Waits until a restart does not find the record, no longer than a disk may take.
     pub async fn settled(self) {
         let _late = timeout(PATIENCE, self.0).await;
+    }
+}
+
+/// Records of another kind than items: where they go, and those of before.
+#[derive(Clone, Default)]
+pub struct Noted {
+    /// Where they are written down; without one a restart knows none.
+    pub journal: Option<Arc<dyn Journal>>,
+    /// Those of before, by id.
+    pub known: Vec<(String, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Noted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Noted({} of before)", self.known.len())
     }
 }
 

@@ -5,6 +5,7 @@
 //! paid when that hop is back, unless the connection goes through it again.
 
 mod debts;
+mod ledger;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,9 +18,10 @@ use tokio::{
 
 use debts::{Debt, Debts, Place};
 
-use crate::{Backoff, Code, Error, Hop, Store, Tasks, Transport, downstream::Downstream};
+use crate::{Backoff, Code, Error, Hop, Journal, Store, Tasks, Transport, downstream::Downstream};
 
 pub(crate) use debts::Known;
+pub use ledger::Ledger;
 
 /// Waits between attempts: a hop that died is not back sooner, and what it kept is in nobody's way.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(60));
@@ -44,6 +46,7 @@ fn owed(failed: Error) -> Error {
 pub struct Owed {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
+    journal: Option<Arc<dyn Journal>>,
     state: Arc<Mutex<Debts>>,
     /// Somebody has been paid.
     paid: Arc<Notify>,
@@ -86,6 +89,7 @@ impl Owed {
         Self {
             transport,
             tasks,
+            journal: None,
             state: Arc::default(),
             paid: Arc::default(),
         }
@@ -158,7 +162,7 @@ impl Owed {
         while began.elapsed() < PATIENCE {
             match self.once(&place, &left).await {
                 Attempt::Done(_) => {
-                    self.state().owed.remove(&place);
+                    self.settled(&place);
                     return;
                 }
                 Attempt::Later => sleep(LATER).await,
@@ -166,6 +170,13 @@ impl Owed {
             }
         }
         self.pay_later(place, left);
+    }
+
+    /// Nothing is owed there any more.
+    fn settled(&self, place: &Place) {
+        if self.state().owed.remove(place).is_some() {
+            self.strike(place);
+        }
     }
 
     /// Whether it is owed now.
@@ -187,14 +198,16 @@ impl Owed {
         // Whoever closes needs the path alone, and callers write as much as they like.
         left.connection.context = MessageField::none();
         left.connection.labels.clear();
-        self.state().insert(id, left, known)
+        let (place, left) = self.state().insert(id, left, known)?;
+        self.write(&place, &left, known);
+        Some((place, left))
     }
 
     fn pay_later(&self, place: Place, left: Arc<Downstream>) {
         let owed = self.clone();
         self.tasks.spawn(async move {
             owed.pay(&place, &left).await;
-            owed.state().owed.remove(&place);
+            owed.settled(&place);
         });
     }
 
@@ -224,7 +237,7 @@ impl Owed {
             self.tell(&place, None);
             self.paid.notify_waiters();
             if let Attempt::Done(answered) = attempt {
-                self.state().owed.remove(&place);
+                self.settled(&place);
                 errors.extend(answered.err());
                 continue;
             }

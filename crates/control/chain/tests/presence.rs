@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use nsm_api::connection::Connection;
 use nsm_chain::{
-    Chain, Code, Error, Target, Tasks, Transport,
+    Chain, Code, Error, Noted, Target, Tasks, Transport,
     elements::{Downstream, Resolve},
-    follow::{Change, Follower, Peers, Sink, Stay},
+    follow::{Change, Follower, Sink, Stay},
 };
 use nsm_test_support::{Book, Clock, Keys, LIFE, Watched, Wire, spiffe};
 use tokio::time::{Instant, sleep};
@@ -43,7 +43,7 @@ fn world(record: &str) -> (Follower, Arc<Watched>, Wire, Arc<dyn Transport>) {
     let follower = follower.staying(Stay {
         tokens: keys,
         directory: Arc::new(Book::default()),
-        peers: Peers {
+        peers: Noted {
             journal: None,
             known: vec![(URL.to_owned(), record.as_bytes().to_vec())],
         },

@@ -7,16 +7,16 @@ use std::{
 };
 
 use nsm_chain::{
-    Chain, Connections, Directory, Journal, Tasks, Tokens, Transport,
+    Chain, Connections, Directory, Expected, Journal, Noted, Tasks, Tokens, Transport,
     begin::Begin,
     elements::{
-        Answers, Authorize, Connect, Monitor, Neighbour, Owed, RecvFd, Relay, Suspension, Table,
-        Timeout, UpdatePath, UpdateToken,
+        Answers, Authorize, Connect, Ledger, Monitor, Neighbour, Owed, RecvFd, Relay, Suspension,
+        Table, Timeout, UpdatePath, UpdateToken,
     },
-    follow::{Follower, Peers, Stay},
+    follow::{Follower, Stay},
 };
 use nsm_model::ids::Secret;
-use nsm_policy::roles::{Place, RoleSource};
+use nsm_policy::roles::{Place, Role, RoleSource};
 use tokio::{
     sync::{mpsc, watch::Receiver},
     time::Instant,
@@ -65,7 +65,9 @@ pub struct Parts {
     /// Where it writes down what was agreed; without one a restart begins with nothing.
     pub journal: Option<Arc<dyn Journal>>,
     /// The hops that it has asked.
-    pub peers: Peers,
+    pub peers: Noted,
+    /// The closes that it owes.
+    pub owed: Noted,
     /// Owns what runs in the background.
     pub tasks: Tasks,
 }
@@ -235,6 +237,16 @@ fn follower(config: &Config, parts: &Parts) -> Follower {
     })
 }
 
+/// The closes that it owes: to endpoints of its node, and to other nodes' managers.
+fn owed(parts: &Parts) -> Owed {
+    let find = RoundRobin::new(parts.directory.clone(), parts.roles.clone());
+    let manager = Expected::role(&parts.roles, &[Role::Manager]);
+    let ledger = Ledger::new(parts.owed.clone(), manager, move |name, connection| {
+        find.resolve(&name, &connection.network_service)
+    });
+    Owed::new(parts.transport.clone(), parts.tasks.clone()).journalled(ledger)
+}
+
 /// The forwarder, in request order.
 fn list(
     config: &Config,
@@ -260,7 +272,7 @@ fn list(
         transport.clone(),
         roles.clone(),
     );
-    let owed = Owed::new(transport.clone(), tasks.clone());
+    let owed = owed(parts);
     let moves = Arc::new(Moves {
         directory: directory.clone(),
         lives: lives.clone(),

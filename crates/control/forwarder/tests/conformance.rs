@@ -368,6 +368,7 @@ async fn the_list_stands_in_order() {
     let parts = Parts {
         journal: None,
         peers: Default::default(),
+        owed: Default::default(),
         secret: Secret::new([1; 32]),
         tokens: world.keys.clone(),
         transport: Wire::default().transport(world.keys.clone()),

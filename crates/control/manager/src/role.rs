@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use nsm_chain::{
-    Chain, Connections, Directory, Element, Endpoints, Expected, Journal, Services, Target, Tasks,
-    Tokens, Transport,
+    Chain, Connections, Directory, Element, Endpoints, Expected, Journal, Noted, Services, Target,
+    Tasks, Tokens, Transport,
     begin::Begin,
     elements::{
-        Answers, Authorize, ClientInfo, Connect, Monitor, Names, Neighbour, Owed, RecvFd, Relay,
-        Suspension, Table, Timeout, UpdatePath, UpdateToken,
+        Answers, Authorize, ClientInfo, Connect, Ledger, Monitor, Names, Neighbour, Owed, RecvFd,
+        Relay, Suspension, Table, Timeout, UpdatePath, UpdateToken,
     },
-    follow::{Follower, Peers, Stay},
+    follow::{Follower, Stay},
 };
 use nsm_model::ids::Secret;
 use nsm_policy::roles::{Place, Role};
@@ -71,7 +71,9 @@ pub struct Journals {
     /// Of the endpoints and forwarders of its node.
     pub endpoints: Option<Arc<dyn Journal>>,
     /// Of the hops that it has asked.
-    pub peers: Peers,
+    pub peers: Noted,
+    /// The closes that it owes.
+    pub owed: Noted,
 }
 
 impl std::fmt::Debug for Journals {
@@ -209,8 +211,17 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
         Arc::clone(&transport),
         roles.clone(),
     );
-    let owed = Owed::new(Arc::clone(&transport), tasks.clone());
     let forwarder = Expected::role(&roles, &[Role::Forwarder]);
+    let find = DiscoverForwarder::new(
+        Arc::clone(&directory),
+        &config.forwarders.service,
+        forwarder.clone(),
+    );
+    let owed = Owed::new(Arc::clone(&transport), tasks.clone()).journalled(Ledger::new(
+        journals.owed,
+        forwarder.clone(),
+        move |name, _| find.resolve(name),
+    ));
     let relay = Arc::new(Relay(Arc::clone(&table)));
     let follower = Follower::new(&config.name, Arc::clone(&transport), tasks.clone(), relay)
         .staying(Stay {

@@ -26,7 +26,8 @@ const BOOT: &str = "boot";
 pub(super) const WHOLE: &str = "whole";
 pub(super) const YES: &str = "yes";
 const NO: &str = "no";
-/// The only format so far: a record is the JSON of `nsm_chain::Record`.
+/// The only format so far: tables of ids with JSON. Tables and fields are added without another
+/// one: a version that does not know them leaves them alone.
 const KNOWN_FORMAT: u64 = 1;
 
 /// redb's cache, bytes; its default is 1 GiB. Nothing is read but at the start.

@@ -319,6 +319,39 @@ fn a_newer_format_is_refused_and_left_alone() {
     assert!(path.exists());
 }
 
+/// A version before knew fewer tables, one after knows more.
+#[test]
+fn other_versions_tables_are_neither_missed_nor_touched() {
+    const LATER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("later");
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), &[("a", b"1")]);
+    {
+        let database = Database::create(file(folder.path())).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.delete_table(Table::Owed.definition()).unwrap();
+        let mut later = transaction.open_table(LATER).unwrap();
+        later.insert("x", b"y".as_slice()).unwrap();
+        drop(later);
+        transaction.commit().unwrap();
+    }
+    {
+        let mut journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
+        assert!(journalled.take(Table::Owed).is_empty());
+        let owed = journalled.journal(Table::Owed).unwrap();
+        owed.keep("b hop", b"2".to_vec());
+    }
+    let mut journalled = Journalled::open(Some(folder.path()), NAME).unwrap();
+    let owed = journalled.take(Table::Owed);
+    assert_eq!(owed, [("b hop".to_owned(), b"2".to_vec())]);
+    assert_eq!(journalled.take(Table::Connections).len(), 1);
+    drop(journalled);
+    let database = Database::create(file(folder.path())).unwrap();
+    let moment = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let later = moment.open_table(LATER).unwrap();
+    let found = redb::ReadableTable::get(&later, "x").unwrap().unwrap();
+    assert_eq!(found.value(), b"y");
+}
+
 #[test]
 fn of_another_boot_nothing_is_left() {
     const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");

@@ -30,14 +30,17 @@ pub(crate) enum Table {
     Drained,
     /// Hops that were asked for anything, by where they are.
     Peers,
+    /// Closes that are owed, by connection and hop.
+    Owed,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Connections,
         Self::Endpoints,
         Self::Drained,
         Self::Peers,
+        Self::Owed,
     ];
 
     pub(super) fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
@@ -46,6 +49,7 @@ impl Table {
             Self::Endpoints => "endpoints",
             Self::Drained => "drained",
             Self::Peers => "peers",
+            Self::Owed => "owed",
         })
     }
 }

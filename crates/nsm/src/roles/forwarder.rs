@@ -119,7 +119,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     kernel.mark(*wholeness.written().borrow());
     let parts = Parts {
         journal: journalled.journal(Table::Connections),
-        peers: journalled.peers(),
+        peers: journalled.noted(Table::Peers),
+        owed: journalled.noted(Table::Owed),
         secret: station.secret.clone(),
         tokens: Arc::new(station.tokens.clone()),
         transport: Arc::new(station.transport.clone()),

@@ -123,7 +123,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         journals: Journals {
             connections: journalled.journal(Table::Connections),
             endpoints: journalled.journal(Table::Endpoints),
-            peers: journalled.peers(),
+            peers: journalled.noted(Table::Peers),
+            owed: journalled.noted(Table::Owed),
         },
         drained: Drained::journalled(journalled.journal(Table::Drained), drained),
         secret: station.secret.clone(),

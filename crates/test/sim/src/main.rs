@@ -9,7 +9,7 @@ use std::{
 };
 
 use sim::{
-    check::{ALL, KNOWN, Rule},
+    check::{ALL, Rule},
     run::{Asked, Outcome},
     seeds::each,
 };
@@ -18,7 +18,7 @@ use sim::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: sim [--seeds N] [--first-seed S] [--jobs N] [--calm] [--show] [--keep-going] [--all] [--without RULE]...";
+const USAGE: &str = "usage: sim [--seeds N] [--first-seed S] [--jobs N] [--calm] [--show] [--keep-going] [--without RULE]...";
 
 /// How often progress is told.
 const TOLD: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ fn settings() -> anyhow::Result<Settings> {
         calm: false,
         show: false,
         keep_going: false,
-        off: KNOWN.to_vec(),
+        off: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -63,7 +63,6 @@ fn settings() -> anyhow::Result<Settings> {
                 let rule = rule.ok_or_else(|| anyhow::anyhow!("{name:?}: none of {ALL:?}"))?;
                 settings.off.push(*rule);
             }
-            "--all" => settings.off.clear(),
             "--keep-going" => settings.keep_going = true,
             _ => anyhow::bail!("{word}: unknown\n{USAGE}"),
         }

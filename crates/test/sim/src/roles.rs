@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use nsm_chain::{Journal, Target, Tasks, follow::Peers};
+use nsm_chain::{Journal, Noted, Target, Tasks};
 use nsm_model::{ids::Secret, url::EndpointUrl};
 use nsm_policy::roles::Role;
 use nsm_rpc::monitor;
@@ -61,6 +61,8 @@ pub(crate) const CONNECTIONS: &str = "connections";
 pub(crate) const ENDPOINTS: &str = "endpoints";
 /// The journal of the hops that a role has asked.
 pub(crate) const PEERS: &str = "peers";
+/// The journal of the closes that a role owes.
+pub(crate) const OWED: &str = "owed";
 
 /// One process and what it stands on.
 #[derive(Debug, Clone)]
@@ -127,11 +129,11 @@ impl Stand {
         Some(self.journals.open(table, &self.process, &self.chance))
     }
 
-    /// The hops that it has asked.
-    pub(crate) fn peers(&self) -> Peers {
-        Peers {
-            journal: self.journal(PEERS),
-            known: self.journals.records(PEERS),
+    /// The records of a kind, of before and from now on.
+    pub(crate) fn noted(&self, table: &'static str) -> Noted {
+        Noted {
+            journal: self.journal(table),
+            known: self.journals.records(table),
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Story {
     entries: u64,
     /// Since when a client closes, and the links that it had.
     closing: BTreeMap<usize, (Instant, Path)>,
+    /// Everybody leaves, and everything is there.
+    leaving: bool,
 }
 
 impl Story {
@@ -70,6 +72,7 @@ impl Story {
             later: BTreeMap::new(),
             entries: 0,
             closing: BTreeMap::new(),
+            leaving: false,
         }
     }
 
@@ -197,6 +200,9 @@ impl Story {
                     .log
                     .mark(format_args!("{name} closed: {answer:?}"));
                 self.world.kill(Who::Client(place));
+                if self.leaving {
+                    self.checker.answered(&name, answer.as_ref())?;
+                }
                 if matches!(answer, Some(Ok(()))) {
                     self.after(BURIED, Later::Buried(place, since));
                     if let Some((_, path)) = self.closing.get(&place) {
@@ -221,6 +227,7 @@ impl Story {
     /// Everybody leaves.
     async fn leave(&mut self) -> Result<(), Violation> {
         self.world.ground.log.mark(format_args!("leave"));
+        self.leaving = true;
         for place in 0..CLIENTS {
             let pod = &self.world.clients[place];
             if pod.role.is_some() && pod.wanted {

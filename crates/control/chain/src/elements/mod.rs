@@ -14,7 +14,7 @@ mod updatetoken;
 
 pub use crate::call::Own;
 pub use crate::downstream::{Downstream, Found, Resolve};
-pub use crate::owed::Owed;
+pub use crate::owed::{Ledger, Owed};
 pub use crate::suspension::{Interest, Suspension};
 pub use answers::Answers;
 pub use authorize::{Authorize, Names};

@@ -66,16 +66,20 @@ impl Neighbour {
         calls(&self.roles.current(), self.place, &asked).map_err(|denial| Error::denied(&denial))
     }
 
-    /// Who lets a connection go by its id alone has brought it.
-    fn check_named(&self, call: &Call, caller: &Caller) -> Result<(), Error> {
+    /// Who lets a connection go by its id alone has brought it. False where nobody has: it has
+    /// ended, and nothing is to be closed.
+    fn check_named(&self, call: &Call, caller: &Caller) -> Result<bool, Error> {
         let Some(Named(id)) = call.scratch.get() else {
-            return Ok(());
+            return Ok(true);
         };
         if self.table.sees(&id, &caller.id) {
-            return Ok(());
+            return Ok(true);
+        }
+        if self.table.get(&id).is_none() {
+            return Ok(false);
         }
         let why = format!(
-            "{} has not brought connection {id} here, or it has ended: nothing is to be closed",
+            "{} has not brought connection {id} here: only who did may close it by its id",
             caller.id
         );
         let what = format!("close connection {id}");
@@ -149,7 +153,9 @@ impl Element<Connections> for Neighbour {
         next: Next<Connections>,
     ) -> Result<(), Error> {
         if let Some(caller) = &call.caller {
-            self.check_named(call, caller)?;
+            if !self.check_named(call, caller)? {
+                return Ok(());
+            }
             self.check_owner(call, caller, &connection, "close")?;
         }
         next.close(call, connection).await

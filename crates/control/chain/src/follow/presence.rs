@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{DIAL, Follower, LINGER, Stream};
 use crate::{
-    Backoff, Call, Directory, Expected, Hop, Journal, Target, Tokens,
+    Backoff, Call, Directory, Expected, Hop, Journal, Noted, Target, Tokens,
     downstream::{Downstream, Resolve},
     elements::LONGEST,
 };
@@ -44,22 +44,7 @@ pub struct Stay {
     /// Where peers are found again.
     pub directory: Arc<dyn Directory>,
     /// Those that were asked for anything.
-    pub peers: Peers,
-}
-
-/// What a role has written down of its peers, and where it does.
-#[derive(Clone, Default)]
-pub struct Peers {
-    /// Where they are written down; without one a restart knows none.
-    pub journal: Option<Arc<dyn Journal>>,
-    /// Those of before.
-    pub known: Vec<(String, Vec<u8>)>,
-}
-
-impl std::fmt::Debug for Peers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Peers({} of before)", self.known.len())
-    }
+    pub peers: Noted,
 }
 
 impl std::fmt::Debug for Stay {
@@ -134,7 +119,7 @@ impl Follower {
         let Stay {
             tokens,
             directory,
-            peers: Peers { journal, known },
+            peers: Noted { journal, known },
         } = stay;
         let staying = Staying {
             tokens,

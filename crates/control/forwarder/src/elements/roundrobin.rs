@@ -44,7 +44,8 @@ impl RoundRobin {
         Self { directory, roles }
     }
 
-    fn resolve(&self, name: &str, service: &str) -> Resolve {
+    /// Finds an endpoint by its name, which must be one of this service.
+    pub(crate) fn resolve(&self, name: &str, service: &str) -> Resolve {
         let (roles, service) = (self.roles.clone(), service.to_owned());
         Resolve::endpoint(self.directory.clone(), name.to_owned(), move |endpoint| {
             expected(&roles, endpoint, &service)

@@ -225,6 +225,7 @@ impl World {
         let parts = Parts {
             journal: None,
             peers: Default::default(),
+            owed: Default::default(),
             secret: secret(&name),
             tokens: keys.clone(),
             transport: self.wire.transport(keys),

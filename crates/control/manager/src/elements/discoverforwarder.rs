@@ -58,7 +58,8 @@ impl DiscoverForwarder {
         }
     }
 
-    fn resolve(&self, name: String) -> Resolve {
+    /// Finds a forwarder by its name.
+    pub(crate) fn resolve(&self, name: String) -> Resolve {
         let expected = self.expected.clone();
         Resolve::endpoint(self.directory.clone(), name, move |_| expected.clone())
     }

@@ -1,5 +1,7 @@
 //! At rest: whoever can be served is served, and when everybody has left nothing is left.
 
+use nsm_chain::Error;
+
 use super::{Checker, Rule, Violation, served};
 use crate::world::{NODES, World};
 
@@ -16,6 +18,22 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// Whether a client's Close was answered well; nobody is away.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn answered(
+        &self,
+        name: &str,
+        answer: Option<&Result<(), Error>>,
+    ) -> Result<(), Violation> {
+        if matches!(answer, Some(Ok(()))) {
+            return Ok(());
+        }
+        let what = format!("the Close of {name} was answered at rest: {answer:?}");
+        self.broken(Rule::Answered, what)
     }
 
     /// Whether nothing is left of anybody.

@@ -8,7 +8,7 @@ use nsm_rpc::monitor;
 use nsm_sdk::{Offer, Registration};
 use tokio::sync::mpsc;
 
-use super::{CONNECTIONS, Ground, manager_socket, target};
+use super::{CONNECTIONS, Ground, OWED, PEERS, manager_socket, target};
 use crate::{
     kernel::Handle,
     keys::{Keys, roles, spiffe},
@@ -74,7 +74,8 @@ impl ForwarderRole {
             roles: roles(),
             table: Arc::new(stand.table.clone()),
             journal: stand.journal(CONNECTIONS),
-            peers: stand.peers(),
+            peers: stand.noted(PEERS),
+            owed: stand.noted(OWED),
             tasks: stand.tasks.clone(),
         };
         let forwarder = stand.process.enter(|| {

@@ -9,7 +9,9 @@ use nsm_manager::{
 use nsm_registry::mirror::Mirror;
 use nsm_rpc::monitor;
 
-use super::{CONNECTIONS, ENDPOINTS, Ground, REGISTRY, manager_socket, manager_url, target};
+use super::{
+    CONNECTIONS, ENDPOINTS, Ground, OWED, PEERS, REGISTRY, manager_socket, manager_url, target,
+};
 use crate::{
     keys::{Keys, roles, spiffe},
     net::{Served, ToRegistry},
@@ -58,7 +60,8 @@ impl ManagerRole {
                 journals: Journals {
                     connections: stand.journal(CONNECTIONS),
                     endpoints: stand.journal(ENDPOINTS),
-                    peers: stand.peers(),
+                    peers: stand.noted(PEERS),
+                    owed: stand.noted(OWED),
                 },
                 tasks: stand.tasks.clone(),
                 known: Known::default(),
