@@ -3,8 +3,7 @@
 //! Called once, by a process that has one thread, before it reads a byte from anybody: what is
 //! started later inherits all of it. What each role keeps, and why, is the table in [`profile`].
 
-#![forbid(unsafe_code)]
-
+mod arenas;
 mod calls;
 mod capabilities;
 pub mod profile;
@@ -54,6 +53,7 @@ pub fn confine(profile: Profile, filter: bool) -> Result<Confined, ConfineError>
     if threads > 1 {
         return Err(ConfineError::Threads(threads));
     }
+    arenas::limit();
     let capabilities = capabilities::drop_to(profile.rights())?;
     rustix::thread::set_no_new_privs(true).map_err(refused("set no_new_privs"))?;
     let seccomp = if filter {

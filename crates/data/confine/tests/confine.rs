@@ -10,11 +10,14 @@
 
 use std::{
     fs::{self, File},
+    hint::black_box,
     io::{self, Write as _},
     net::{TcpListener, TcpStream, ToSocketAddrs as _},
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
     process::{Command, ExitCode, Stdio},
+    sync::Barrier,
+    thread,
 };
 
 use nsm_confine::{ConfineError, Profile, Seccomp, confine};
@@ -27,6 +30,28 @@ use rustix::{
 type Row = (&'static str, fn(&Path));
 
 const ROWS: &[Row] = &[
+    ("all threads share one heap", |_| {
+        go(Profile::Registry);
+        let all = Barrier::new(THREADS + 1);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let held = black_box(vec![1_u8; 10_000]);
+                    all.wait();
+                    all.wait();
+                    drop(held);
+                });
+            }
+            all.wait();
+            let maps = fs::read_to_string("/proc/self/maps").unwrap();
+            all.wait();
+            assert_eq!(
+                maps.lines().filter(|line| is_arena(line)).count(),
+                0,
+                "{maps}"
+            );
+        });
+    }),
     ("what every role does is allowed", |folder| {
         go(Profile::Registry);
         let file = folder.join("file");
@@ -41,7 +66,7 @@ const ROWS: &[Row] = &[
         let _listener = UnixListener::bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         ("localhost", 1).to_socket_addrs().unwrap();
-        let thread = std::thread::Builder::new().name("one".to_owned());
+        let thread = thread::Builder::new().name("one".to_owned());
         thread
             .spawn(|| fs::read_dir("/proc/self/task").unwrap().count())
             .unwrap()
@@ -55,7 +80,7 @@ const ROWS: &[Row] = &[
     }),
     ("threads inherit the filter", |_| {
         go(Profile::Manager);
-        let tried = std::thread::spawn(|| denied(netlink()));
+        let tried = thread::spawn(|| denied(netlink()));
         tried.join().unwrap();
     }),
     ("no netlink but for those who need it", |_| {
@@ -90,7 +115,7 @@ const ROWS: &[Row] = &[
     }),
     ("not with a second thread", |_| {
         let (_hold, held) = std::sync::mpsc::sync_channel::<()>(1);
-        let thread = std::thread::spawn(move || held.recv());
+        let thread = thread::spawn(move || held.recv());
         let error = confine(Profile::Registry, true).unwrap_err();
         assert!(matches!(error, ConfineError::Threads(2)), "{error}");
         drop((_hold, thread));
@@ -113,6 +138,17 @@ const ROWS: &[Row] = &[
 ];
 
 /// Confines this process, which must be filtered then.
+/// Enough for glibc to make them heaps of their own.
+const THREADS: usize = 8;
+
+/// glibc reserves 64 MiB for each heap but the first, and opens up little of it.
+fn is_arena(line: &str) -> bool {
+    let (range, rest) = line.split_once(' ').unwrap();
+    let (from, to) = range.split_once('-').unwrap();
+    let address = |text| u64::from_str_radix(text, 16).unwrap();
+    rest.starts_with("---p") && address(to) - address(from) > 48 << 20
+}
+
 fn go(profile: Profile) {
     let confined = confine(profile, true).unwrap();
     if let Seccomp::Absent(reason) = &confined.seccomp {

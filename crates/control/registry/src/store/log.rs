@@ -163,7 +163,7 @@ impl Log {
 }
 
 impl State {
-    /// Drops what is too much or too old: a registry at rest does not remember its renewals for ever.
+    /// Drops what is too much or too old: a registry at rest does not remember renewals for ever.
     fn forget(&mut self, now: Instant) {
         while let Some((at, change)) = self.history.front() {
             let old = now.saturating_duration_since(*at) > REMEMBERED;
