@@ -2,11 +2,11 @@
 
 #![allow(unsafe_code)]
 
-/// glibc gives each thread that allocates an arena of its own, up to eight a core. What a role keeps
-/// lives for a lease or a connection, and what is made on the way is mostly freed by another thread:
-/// the holes of sixteen arenas add up, and grow for hours at the same amount of memory in use. One
-/// is shared by two threads that work and others that rarely do; small pieces are cached a thread in
-/// any case.
+/// glibc gives each thread that allocates an arena of its own, up to eight a core. What a role
+/// keeps lives for a lease or a connection, and what is made on the way is mostly freed by another
+/// thread: the holes of sixteen arenas add up, and grow for hours at the same amount of memory in
+/// use. One is shared by two threads that work and others that rarely do; small pieces are cached a
+/// thread in any case.
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 1;
 
