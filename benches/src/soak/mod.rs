@@ -42,8 +42,11 @@ const MORE_CALM_MS: usize = 2000;
 /// After all its minutes a soak goes on for this share of them, with faults of clients alone: the
 /// processes that serve live for long enough then to tell whether their memory grows.
 const AFTERMATH: u32 = 6;
-/// What is idle by then is let go; and what is closed is gone.
-const REST: Duration = Duration::from_secs(20);
+/// What is closed is gone by then.
+const CLOSED: Duration = Duration::from_secs(20);
+/// What is idle by then is let go. Hops stay with the peers that they asked for anything, at two
+/// descriptors each or three, for three of their leases of half a minute, a grace, and a look.
+const REST: Duration = Duration::from_secs(160);
 /// How often processes are looked at in the end, and how long after one another.
 const LAST_LOOKS: usize = 10;
 const LAST_LOOK: Duration = Duration::from_secs(1);
@@ -157,20 +160,22 @@ fn silent(city: &City) -> Vec<String> {
 }
 
 /// What there is when all clients have left, as soon as it is what there was before, and how long
-/// that took. Of a thread or a descriptor that comes and goes, the least counts: what is leaked
-/// stays.
+/// that took; what processes hold is looked at when they rest. Of a thread or a descriptor that
+/// comes and goes, the least counts: what is leaked stays.
 fn settled(city: &City, before: &Census) -> anyhow::Result<(Census, Duration)> {
     let began = Instant::now();
     loop {
         let after = Census::of(city)?;
-        if after.same_kernel(before) || began.elapsed() > REST {
+        if after.same_kernel(before) || began.elapsed() > CLOSED {
             break;
         }
         std::thread::sleep(LOOK);
     }
+    std::thread::sleep(CLOSED.saturating_sub(began.elapsed()));
+    let mut after = Census::of(city)?;
     std::thread::sleep(REST.saturating_sub(began.elapsed()));
     let rested = began.elapsed();
-    let mut after = Census::of(city)?;
+    after.roles = Census::of(city)?.roles;
     for _ in 0..LAST_LOOKS {
         std::thread::sleep(LAST_LOOK);
         after.least(&Census::of(city)?);
