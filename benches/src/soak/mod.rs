@@ -79,7 +79,6 @@ fn live(city: &mut City, options: &Options) -> anyhow::Result<Report> {
     drop(city.empty());
     std::thread::sleep(REST);
     let before = Census::of(city)?;
-    fds(city, "before")?;
     for place in 0..options.clients {
         city.settle(place, &format!("client-{place:02}"))?;
     }
@@ -177,39 +176,9 @@ fn settled(city: &City, before: &Census) -> anyhow::Result<(Census, Duration)> {
     std::thread::sleep(REST.saturating_sub(began.elapsed()));
     let rested = began.elapsed();
     after.roles = Census::of(city)?.roles;
-    for n in 0..8 {
-        fds(city, &format!("after {n}"))?;
-        std::thread::sleep(Duration::from_secs(20));
-    }
     for _ in 0..LAST_LOOKS {
         std::thread::sleep(LAST_LOOK);
         after.least(&Census::of(city)?);
     }
     Ok((after, rested))
-}
-
-fn fds(city: &City, what: &str) -> anyhow::Result<()> {
-    for (name, pid) in census::processes(city) {
-        if !name.starts_with("forwarder") && !name.starts_with("manager") {
-            continue;
-        }
-        let mut kinds = std::collections::BTreeMap::<String, usize>::new();
-        for fd in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
-            let Ok(to) = std::fs::read_link(fd.path()) else {
-                continue;
-            };
-            let text = to.display().to_string();
-            let kind = text
-                .split(|c: char| c.is_ascii_digit())
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            *kinds.entry(kind).or_default() += 1;
-        }
-        say(&format!(
-            "FDS {what} {name} pid {pid} {} {kinds:?}",
-            kinds.values().sum::<usize>()
-        ));
-    }
-    Ok(())
 }
