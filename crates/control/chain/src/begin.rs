@@ -123,7 +123,7 @@ impl<K: Kind> Begin<K> {
     }
 
     /// As [`Begin::journalled`], of a role that makes again what its journal tells of: it answers
-    /// no Close before the item is struck there.
+    /// no Close before the item is struck there, unless the disk refuses or takes a second for it.
     #[must_use]
     pub fn striking(tasks: Tasks, journal: Option<Arc<dyn Journal>>) -> Self {
         Self::with(tasks, MAX_ITEMS, journal, true)

@@ -60,6 +60,29 @@ fn started(
     (Chain::new(list), tasks)
 }
 
+/// What a caller says is there is closed by the caller's tokens alone, which no record holds.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_on_a_callers_word_is_not_written_down() {
+    for (asked, records) in [(true, 1), (false, 0)] {
+        let (wire, disk) = (Wire::default(), Disk::default());
+        let far = UpdatePath::new("far", Secret::new([1; 32]), spiffe("far"), roles());
+        let far = Chain::new(vec![Box::new(far) as Box<dyn Element<Connections>>]);
+        wire.attach(URL, spiffe("far"), far, None);
+        let transport = wire.transport(Keys::new("own", Clock::default()));
+        let (chain, tasks) = started(&disk, &transport, Expected::new(|_| Ok(())));
+        let mut call = Call::local(Instant::now() + MINUTE * 60);
+        call.scratch.put(Target::Url(URL.parse().unwrap()));
+        let request = order("nsc", "id", "svc", Default::default());
+        let answer = chain.request(&mut call, request).await.unwrap();
+        wire.cut(URL);
+        if !asked {
+            call.store = Default::default();
+        }
+        chain.close(&mut call, answer).await.unwrap_err();
+        assert_eq!((disk.records().len(), tasks.is_empty()), (records, false));
+    }
+}
+
 fn closes(wire: &Wire) -> usize {
     let log = wire.take_log();
     log.iter().filter(|one| one.starts_with("close")).count()

@@ -55,7 +55,8 @@ impl Table {
 }
 
 /// Records that wait, by what they are about; none stands for one that is struck. There is one for
-/// each id at most, so that a disk that stands still takes no more memory than its role's items do.
+/// each id at most: a disk that stands still takes the memory of its role's items, and a key for
+/// each that has gone meanwhile.
 type Waiting = BTreeMap<(Table, String), Option<Vec<u8>>>;
 
 #[derive(Default)]
@@ -161,6 +162,8 @@ impl Writer {
         queue.waiting.insert((table, id.to_owned()), None);
         // Nobody waits for a disk that refuses.
         if *self.shared.written.borrow() {
+            // Nor for one that stands still, beyond the patience of whoever closes.
+            queue.strikes.retain(|waits| !waits.is_closed());
             queue.strikes.push(done);
         }
         self.shared.came.notify_one();

@@ -223,8 +223,8 @@ fn behind_away(world: &World) {
     chain.end();
 }
 
-/// The function moves before the endpoint leaves, and its client's addresses follow: what the client
-/// sends from the old ones in between is lost.
+/// The function moves before the endpoint leaves, and its client's addresses follow: what the
+/// client sends from the old ones in between is lost.
 fn behind_drained(world: &World) {
     let name = "fn-drained";
     let mut chain = Chain::up(world, name, [0, 1], &[OTHERS[0]]);

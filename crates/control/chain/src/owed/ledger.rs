@@ -58,8 +58,6 @@ struct Written {
     /// The connection as the hop has it, without tokens.
     #[serde(with = "journal::message")]
     connection: Connection,
-    #[serde(default)]
-    hearsay: bool,
 }
 
 fn key((id, place): &Place) -> String {
@@ -86,27 +84,23 @@ impl Owed {
                 name,
                 url,
                 connection,
-                hearsay,
             } = written;
-            let known = if hearsay {
-                Known::Hearsay
-            } else {
-                Known::Asked
-            };
             let resolve = name.map(|name| find(name, &connection));
             let target = url.map(|url| Target::Url(EndpointUrl::parse(&url)));
             let found = target.map(|target| (target, Some(expected.clone())));
             let mut left = Downstream::found(found, resolve);
             left.connection = connection;
-            self.later(&id, left, known);
+            self.later(&id, left, Known::Asked);
         }
         self
     }
 
-    /// Only where the hop has said how it calls the connection: by that alone it can be named after
-    /// a restart, without the tokens of the hops before us.
+    /// Only where the hop has said to us how it calls the connection: by that alone it can be named
+    /// after a restart, without the tokens of the hops before us. What a caller says of it would
+    /// close anybody's connection then, on our word.
     pub(super) fn write(&self, place: &Place, left: &Downstream, known: Known) {
-        let Some(journal) = self.journal.as_ref().filter(|_| left.hop().is_some()) else {
+        let named = known == Known::Asked && left.hop().is_some();
+        let Some(journal) = self.journal.as_ref().filter(|_| named) else {
             return;
         };
         let (name, url) = left.address();
@@ -117,7 +111,6 @@ impl Owed {
             name,
             url,
             connection,
-            hearsay: known == Known::Hearsay,
         };
         journal.keep(
             &key(place),
