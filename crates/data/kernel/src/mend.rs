@@ -109,7 +109,8 @@ impl Session<'_, '_> {
         Ok(told)
     }
 
-    /// Puts a link's ends right; false when they are not all there or are no link of each other.
+    /// Puts a link's ends right, and waits until one that was down carries packets; false when they
+    /// are not all there or are no link of each other.
     fn mend_link(&mut self, link: &Link, told: &mut Vec<String>) -> Result<bool, ApplyError> {
         let mut states = Vec::new();
         for end in link.ends() {
@@ -143,6 +144,9 @@ impl Session<'_, '_> {
                     other => drop(other?),
                 }
             }
+        }
+        if states.iter().any(|state| !state.up) {
+            self.wait_running(link)?;
         }
         Ok(true)
     }

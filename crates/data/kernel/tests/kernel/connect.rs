@@ -1,5 +1,6 @@
 //! Cross-connects on one node.
 
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use nsm_plan::{NetnsId, Plan, Side};
 
 use crate::support::{Node, exchange, isolated, joined, key, side};
 
-/// How often a connection is made anew.
+/// How often a connection is made anew, or its client's end set down.
 const RUNS: usize = 100;
 /// Far below the second after which the kernel asks again.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -92,8 +93,8 @@ fn a_client_can_send_when_its_endpoint_can_answer() {
     );
 }
 
-/// A flow that goes on while its connection is made anew is not held up for the second after which
-/// a question for a hardware address is asked again.
+/// A flow that goes on while its connection is made anew, or repaired, is not held up for the
+/// second after which a question for a hardware address is asked again.
 #[test]
 fn a_flow_that_goes_on_is_there_at_once() {
     isolated("connect::a_flow_that_goes_on_is_there_at_once", || {
@@ -120,21 +121,44 @@ fn a_flow_that_goes_on_is_there_at_once() {
                     std::thread::sleep(Duration::from_micros(100));
                 }
             });
-            for run in 0..RUNS {
-                node.executor.apply(&plan, &node.pods).unwrap();
-                let began = Instant::now();
-                flow.recv_from(&mut [0; 16]).unwrap();
-                let took = began.elapsed();
-                assert!(took < AT_ONCE, "run {run}: {took:?}");
-                node.executor.undo(&plan).unwrap();
-                assert!(node.executor.reaper().wait_idle(LIMIT));
-                flow.set_nonblocking(true).unwrap();
-                while flow.recv_from(&mut [0; 16]).is_ok() {}
-                flow.set_nonblocking(false).unwrap();
+            let _whatever_happens = End(&ended);
+            node.executor.apply(&plan, &node.pods).unwrap();
+            for set_down in [true, false] {
+                for run in 0..RUNS {
+                    match set_down {
+                        true => drop(node.ip(client, "link set nsm-c down")),
+                        false => node.executor.undo(&plan).unwrap(),
+                    }
+                    assert!(node.executor.reaper().wait_idle(LIMIT));
+                    silent(&flow);
+                    match set_down {
+                        true => drop(node.executor.repair(&plan).unwrap()),
+                        false => drop(node.executor.apply(&plan, &node.pods).unwrap()),
+                    }
+                    let began = Instant::now();
+                    flow.recv_from(&mut [0; 16]).unwrap();
+                    let took = began.elapsed();
+                    assert!(took < AT_ONCE, "set down: {set_down}, run {run}: {took:?}");
+                }
             }
-            ended.store(true, Ordering::SeqCst);
         });
     });
+}
+
+/// Ends what runs until this is true.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Takes what has come so far.
+fn silent(flow: &UdpSocket) {
+    flow.set_nonblocking(true).unwrap();
+    while flow.recv_from(&mut [0; 16]).is_ok() {}
+    flow.set_nonblocking(false).unwrap();
 }
 
 #[test]
