@@ -199,11 +199,11 @@ impl Moves {
     async fn tell(&self, unfit: Vec<Live>) {
         for live in unfit {
             live.store.put(Unfit);
-            if let Some(mut connection) = self.table.get(&live.id) {
+            self.table.change(&live.id, &mut |connection| {
                 tracing::info!(id = live.id, "its endpoint no longer fits: it moves");
                 connection.state = State::REFRESH_REQUESTED.into();
-                self.table.update(connection);
-            }
+                true
+            });
             sleep(Duration::from_millis(chance() % SPREAD_MS)).await;
         }
     }

@@ -181,10 +181,10 @@ impl Sessions {
         for id in self.lives.through(peer) {
             // Also where it was told: a hop that was told in the instant in which a request of the
             // connection ended there may have missed it.
-            if let Some(mut connection) = self.table.get(&id) {
+            self.table.change(&id, &mut |connection| {
                 connection.state = State::DOWN.into();
-                self.table.update(connection);
-            }
+                true
+            });
         }
     }
 }

@@ -215,14 +215,14 @@ impl Watch {
 
     fn down(&self, live: &Live) {
         live.broken();
-        let Some(mut connection) = self.table.get(&live.id) else {
-            return;
-        };
-        if connection.state != State::DOWN {
-            tracing::info!(id = live.id, "an interface of this connection is gone");
-            connection.state = State::DOWN.into();
-            self.table.update(connection);
-        }
+        self.table.change(&live.id, &mut |connection| {
+            let news = connection.state != State::DOWN;
+            if news {
+                tracing::info!(id = live.id, "an interface of this connection is gone");
+                connection.state = State::DOWN.into();
+            }
+            news
+        });
     }
 }
 
@@ -248,11 +248,9 @@ pub(crate) async fn meter(
         tokio::time::sleep(every).await;
         for live in lives.all() {
             let counters = kernel.counters(&live.plan).await;
-            if let Some(mut connection) = table.get(&live.id)
-                && write(&mut connection, &own, &live.id, &counters)
-            {
-                table.update(connection);
-            }
+            table.change(&live.id, &mut |connection| {
+                write(connection, &own, &live.id, &counters)
+            });
         }
     }
 }

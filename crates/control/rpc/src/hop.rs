@@ -223,6 +223,10 @@ impl nsm_chain::elements::Table for Connections {
         Self::update(self, connection);
     }
 
+    fn change(&self, id: &str, change: &mut dyn FnMut(&mut Connection) -> bool) {
+        Self::change(self, id, change);
+    }
+
     fn show(&self, id: &str, to: Vec<SpiffeId>) {
         Self::show(self, id, to);
     }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first fault")]
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
-use nsm_api::connection::{Connection, ConnectionEventType};
+use nsm_api::connection::{Connection, ConnectionEventType, State};
 use nsm_chain::Code;
 use nsm_rpc::monitor::{Connections, INITIAL_BATCH, MAX_WAITING_EVENTS};
 
@@ -82,4 +84,24 @@ async fn a_slow_one_is_cut_off_alone() {
     assert!(other.next().await.unwrap().unwrap().connections.is_empty());
     drop((quick, other));
     assert_eq!(table.subscribers(), 0);
+}
+
+/// What a hop further on says is put down while a request of the connection is answered: the answer
+/// is not overwritten by what was known before it.
+#[test]
+fn an_answer_that_comes_during_a_change_stays() {
+    let table = Connections::new();
+    table.update(connection(1, "IP"));
+    std::thread::scope(|scope| {
+        let mut answer = None;
+        table.change(&connection(1, "").id, &mut |known| {
+            answer = Some(scope.spawn(|| table.update(connection(1, "ETHERNET"))));
+            std::thread::sleep(Duration::from_millis(50));
+            known.state = State::DOWN.into();
+            true
+        });
+        answer.unwrap().join().unwrap();
+    });
+    let known = table.get(&connection(1, "").id).unwrap();
+    assert_eq!(*known, connection(1, "ETHERNET"));
 }

@@ -308,11 +308,11 @@ impl Healer {
             healed = moved(&turn.factory, deadline, &left, healed).await;
         }
         // Watchers learn that addresses or MTU are others now: they must ask again to get them.
-        if shown.is_some_and(|shown| shown != healed.context)
-            && let Some(mut known) = self.table.get(id)
-        {
-            known.state = State::REFRESH_REQUESTED.into();
-            self.table.update(known);
+        if shown.is_some_and(|shown| shown != healed.context) {
+            self.table.change(id, &mut |known| {
+                known.state = State::REFRESH_REQUESTED.into();
+                true
+            });
         }
         Ok(Some(healed.network_service_endpoint_name))
     }

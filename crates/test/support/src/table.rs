@@ -116,13 +116,28 @@ impl Watched {
     }
 }
 
-impl Table for Watched {
-    fn update(&self, connection: Connection) {
-        let mut connections = self.connections();
+impl Watched {
+    fn put(&self, connections: &mut BTreeMap<String, Connection>, connection: Connection) {
         connections.insert(connection.id.clone(), connection.clone());
         let _nobody_watches = self
             .events
             .send(event(ConnectionEventType::UPDATE, vec![connection]));
+    }
+}
+
+impl Table for Watched {
+    fn update(&self, connection: Connection) {
+        self.put(&mut self.connections(), connection);
+    }
+
+    fn change(&self, id: &str, change: &mut dyn FnMut(&mut Connection) -> bool) {
+        let mut connections = self.connections();
+        let Some(mut connection) = connections.get(id).cloned() else {
+            return;
+        };
+        if change(&mut connection) {
+            self.put(&mut connections, connection);
+        }
     }
 
     fn show(&self, id: &str, to: Vec<SpiffeId>) {

@@ -27,6 +27,10 @@ use crate::{
 pub trait Table: Send + Sync {
     /// A connection is new or has changed.
     fn update(&self, connection: Connection);
+    /// Changes a connection that is here, as it is now: nobody else changes it in between, above
+    /// all no request that is answered. `change` says whether it has changed anything; it asks
+    /// nothing of this table.
+    fn change(&self, id: &str, change: &mut dyn FnMut(&mut Connection) -> bool);
     /// From now on these see a connection: who brought it here, as its handshake proved, and who
     /// made it, as the hops that brought it say. To be said before its first update.
     fn show(&self, id: &str, to: Vec<SpiffeId>);
@@ -194,23 +198,24 @@ impl std::fmt::Debug for Relay {
 
 impl Sink for Relay {
     fn changed(&self, id: &str, change: Change, shown: Option<&Connection>) {
-        let Some(mut connection) = self.0.get(id) else {
-            return;
-        };
-        if is_of_before(shown, &connection) {
-            return;
-        }
-        if let (Change::Refresh, Some(shown)) = (change, shown.filter(|one| one.context.is_set())) {
-            // What a hop further on has now is what has to be asked for: whoever made it compares.
-            connection.context.clone_from(&shown.context);
-        }
-        connection.state = match change {
-            Change::Down => State::DOWN.into(),
-            Change::Refresh => State::REFRESH_REQUESTED.into(),
-            Change::Move => State::RESELECT_REQUESTED.into(),
-        };
-        tracing::info!(id, ?change, "next hop");
-        self.0.update(connection);
+        self.0.change(id, &mut |connection| {
+            if is_of_before(shown, connection) {
+                return false;
+            }
+            let set = shown.filter(|one| one.context.is_set());
+            if let (Change::Refresh, Some(shown)) = (change, set) {
+                // What a hop further on has now is what has to be asked for: whoever made it
+                // compares.
+                connection.context.clone_from(&shown.context);
+            }
+            connection.state = match change {
+                Change::Down => State::DOWN.into(),
+                Change::Refresh => State::REFRESH_REQUESTED.into(),
+                Change::Move => State::RESELECT_REQUESTED.into(),
+            };
+            tracing::info!(id, ?change, "next hop");
+            true
+        });
     }
 
     fn seen(&self, id: &str, seen: &Connection) {
@@ -220,23 +225,20 @@ impl Sink for Relay {
 
 /// What hops further on have counted is shown here as well.
 pub fn copy_metrics(table: &dyn Table, id: &str, seen: &Connection) {
-    let Some(mut known) = table.get(id) else {
-        return;
-    };
-    let mut changed = false;
-    let path = known.path.get_or_insert_default();
-    // What they have of the hops before them is older than what we have.
-    let further = path.index as usize + 1;
-    for segment in path.path_segments.iter_mut().skip(further) {
-        let counted = seen.path.path_segments.iter().find(|other| {
-            other.name == segment.name && other.id == segment.id && !other.metrics.is_empty()
-        });
-        if let Some(counted) = counted.filter(|counted| counted.metrics != segment.metrics) {
-            segment.metrics.clone_from(&counted.metrics);
-            changed = true;
+    table.change(id, &mut |known| {
+        let mut changed = false;
+        let path = known.path.get_or_insert_default();
+        // What they have of the hops before them is older than what we have.
+        let further = path.index as usize + 1;
+        for segment in path.path_segments.iter_mut().skip(further) {
+            let counted = seen.path.path_segments.iter().find(|other| {
+                other.name == segment.name && other.id == segment.id && !other.metrics.is_empty()
+            });
+            if let Some(counted) = counted.filter(|counted| counted.metrics != segment.metrics) {
+                segment.metrics.clone_from(&counted.metrics);
+                changed = true;
+            }
         }
-    }
-    if changed {
-        table.update(known);
-    }
+        changed
+    });
 }

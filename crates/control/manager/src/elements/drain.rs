@@ -112,9 +112,11 @@ impl Drain {
         self.drained.insert(endpoint);
         let served = self.table.served_by(endpoint);
         tracing::info!(endpoint, connections = served.len(), "draining");
-        for mut connection in served {
-            connection.state = State::RESELECT_REQUESTED.into();
-            self.table.update(connection);
+        for connection in served {
+            self.table.change(&connection.id, &mut |connection| {
+                connection.state = State::RESELECT_REQUESTED.into();
+                true
+            });
         }
     }
 }

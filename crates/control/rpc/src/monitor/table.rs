@@ -77,22 +77,20 @@ impl Connections {
     /// Remembers a connection as it is now, and tells those who watch it; an unchanged one tells
     /// nobody.
     pub fn update(&self, connection: Connection) {
+        self.0.state().update(connection);
+    }
+
+    /// Changes a connection that is here, as it is now: nobody else changes it in between. `change`
+    /// says whether it has changed anything, and asks nothing of this table.
+    pub fn change(&self, id: &str, change: &mut dyn FnMut(&mut Connection) -> bool) {
         let mut state = self.0.state();
-        if state
-            .connections
-            .get(&connection.id)
-            .is_some_and(|old| **old == connection)
-        {
+        let Some(known) = state.connections.get(id) else {
             return;
+        };
+        let mut connection = Connection::clone(known);
+        if change(&mut connection) {
+            state.update(connection);
         }
-        let connection = Arc::new(connection);
-        state
-            .connections
-            .insert(connection.id.clone(), Arc::clone(&connection));
-        state.tell(&Change {
-            kind: ConnectionEventType::UPDATE,
-            connection,
-        });
     }
 
     /// Tells those who watch a connection something about it without remembering it, such as a
@@ -261,6 +259,20 @@ impl Table {
 }
 
 impl State {
+    fn update(&mut self, connection: Connection) {
+        let known = self.connections.get(&connection.id);
+        if known.is_some_and(|old| **old == connection) {
+            return;
+        }
+        let connection = Arc::new(connection);
+        self.connections
+            .insert(connection.id.clone(), Arc::clone(&connection));
+        self.tell(&Change {
+            kind: ConnectionEventType::UPDATE,
+            connection,
+        });
+    }
+
     fn shown_to(&self, id: &str) -> &[SpiffeId] {
         self.shown.get(id).map_or(&[], Vec::as_slice)
     }
