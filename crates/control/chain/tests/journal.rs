@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,39 +12,18 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Call, Chain, Connections, Element, Error, Journal, Kept, Next, Own, Restored, Struck, Tasks,
+    Call, Chain, Connections, Element, Error, Journal, Kept, Next, Own, Restored, Tasks,
     Tokens as _,
     begin::Begin,
     elements::{Interest, Monitor, Suspension, Table as _, Timeout},
     restore,
 };
 use nsm_model::ids::ConnectionKey;
-use nsm_test_support::{Clock, Keys, Pipe, Watched, Wire, caller, jwt, order, roles, spiffe};
+use nsm_test_support::{Clock, Disk, Keys, Pipe, Watched, Wire, caller, jwt, order, roles, spiffe};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// The records that outlive a role.
-#[derive(Clone, Default)]
-struct Disk(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
-
-impl Journal for Disk {
-    fn keep(&self, id: &str, record: Vec<u8>) {
-        self.0.lock().unwrap().insert(id.to_owned(), record);
-    }
-
-    fn forget(&self, id: &str) -> Struck {
-        self.0.lock().unwrap().remove(id);
-        Struck::now()
-    }
-}
-
-impl Disk {
-    fn records(&self) -> Vec<(String, Vec<u8>)> {
-        self.0.lock().unwrap().clone().into_iter().collect()
-    }
-}
 
 /// What the last element notes: how often it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

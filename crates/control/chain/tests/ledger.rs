@@ -1,43 +1,38 @@
 //! A close that is owed outlives the role that owes it.
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use nsm_api::connection::Connection;
 use nsm_chain::{
-    Call, Chain, Code, Connections, Element, Error, Expected, Journal, Noted, Struck, Target,
-    Tasks, Transport,
+    Call, Chain, Code, Connections, Element, Error, Expected, Noted, Target, Tasks, Transport,
     elements::{Connect, Ledger, Owed, Resolve, UpdatePath},
 };
 use nsm_model::ids::Secret;
-use nsm_test_support::{Clock, Keys, Wire, order, roles, spiffe};
+use nsm_test_support::{Clock, Disk, Keys, Wire, order, roles, spiffe};
 use tokio::time::{Instant, sleep};
 
 const URL: &str = "tcp://10.0.0.9:5001";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The records that outlive a role.
-#[derive(Clone, Default)]
-struct Disk(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
-
-impl Journal for Disk {
-    fn keep(&self, id: &str, record: Vec<u8>) {
-        self.0.lock().unwrap().insert(id.to_owned(), record);
-    }
-
-    fn forget(&self, id: &str) -> Struck {
-        self.0.lock().unwrap().remove(id);
-        Struck::now()
-    }
+/// A wire with a hop further on.
+fn wire() -> (Wire, Arc<dyn Transport>) {
+    let wire = Wire::default();
+    let far = UpdatePath::new("far", Secret::new([1; 32]), spiffe("far"), roles());
+    let far = Chain::new(vec![Box::new(far) as Box<dyn Element<Connections>>]);
+    wire.attach(URL, spiffe("far"), far, None);
+    let transport = wire.transport(Keys::new("own", Clock::default()));
+    (wire, transport)
 }
 
-impl Disk {
-    fn records(&self) -> Vec<(String, Vec<u8>)> {
-        self.0.lock().unwrap().clone().into_iter().collect()
-    }
+/// What is granted over that hop, which is away since, and the call that asked.
+async fn granted(wire: &Wire, chain: &Chain<Connections>) -> (Call, Connection) {
+    let mut call = Call::local(Instant::now() + MINUTE * 60);
+    call.scratch.put(Target::Url(URL.parse().unwrap()));
+    let request = order("nsc", "id", "svc", Default::default());
+    let answer = chain.request(&mut call, request).await.unwrap();
+    wire.cut(URL);
+    (call, answer)
 }
 
 /// A role's last element, as it is after each start; `expected` must answer.
@@ -64,17 +59,10 @@ fn started(
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_on_a_callers_word_is_not_written_down() {
     for (asked, records) in [(true, 1), (false, 0)] {
-        let (wire, disk) = (Wire::default(), Disk::default());
-        let far = UpdatePath::new("far", Secret::new([1; 32]), spiffe("far"), roles());
-        let far = Chain::new(vec![Box::new(far) as Box<dyn Element<Connections>>]);
-        wire.attach(URL, spiffe("far"), far, None);
-        let transport = wire.transport(Keys::new("own", Clock::default()));
+        let (wire, transport) = wire();
+        let disk = Disk::default();
         let (chain, tasks) = started(&disk, &transport, Expected::new(|_| Ok(())));
-        let mut call = Call::local(Instant::now() + MINUTE * 60);
-        call.scratch.put(Target::Url(URL.parse().unwrap()));
-        let request = order("nsc", "id", "svc", Default::default());
-        let answer = chain.request(&mut call, request).await.unwrap();
-        wire.cut(URL);
+        let (mut call, answer) = granted(&wire, &chain).await;
         if !asked {
             call.store = Default::default();
         }
@@ -96,18 +84,11 @@ async fn a_role_that_is_started_again_still_owes() {
         (anybody(), true),
         (Expected::role(&roles(), registry), false),
     ] {
-        let (wire, disk) = (Wire::default(), Disk::default());
-        let far = UpdatePath::new("far", Secret::new([1; 32]), spiffe("far"), roles());
-        let far = Chain::new(vec![Box::new(far) as Box<dyn Element<Connections>>]);
-        wire.attach(URL, spiffe("far"), far, None);
-        let transport = wire.transport(Keys::new("own", Clock::default()));
+        let (wire, transport) = wire();
+        let disk = Disk::default();
         let (chain, tasks) = started(&disk, &transport, anybody());
 
-        let mut call = Call::local(Instant::now() + MINUTE * 60);
-        call.scratch.put(Target::Url(URL.parse().unwrap()));
-        let request = order("nsc", "id", "svc", Default::default());
-        let answer = chain.request(&mut call, request).await.unwrap();
-        wire.cut(URL);
+        let (mut call, answer) = granted(&wire, &chain).await;
         chain.close(&mut call, answer).await.unwrap_err();
         let records = disk.records();
         assert_eq!(records.len(), 1);

@@ -9,6 +9,7 @@
 
 mod descriptors;
 mod directory;
+mod disk;
 mod messages;
 mod standing;
 mod table;
@@ -18,6 +19,7 @@ mod wire;
 
 pub use descriptors::{Pipe, file_of, namespace};
 pub use directory::{Book, endpoint, service};
+pub use disk::Disk;
 pub use messages::{full_connection, full_endpoint, full_request, full_service, order, unknown};
 pub use standing::{SHARED, Stands, misplaced};
 pub use table::Watched;

@@ -114,9 +114,7 @@ impl Watched {
         });
         stream::iter([Ok(first)]).chain(rest).boxed()
     }
-}
 
-impl Watched {
     fn put(&self, connections: &mut BTreeMap<String, Connection>, connection: Connection) {
         connections.insert(connection.id.clone(), connection.clone());
         let _nobody_watches = self
