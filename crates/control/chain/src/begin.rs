@@ -33,6 +33,7 @@ mod restore;
 
 pub use factory::Factory;
 use gate::{Beginning, Gate, Place};
+pub use restore::Noting;
 
 /// The most items that one role holds: beyond it new ones are refused, so that a flood of ids
 /// cannot take the memory that established connections need (about 4 KiB each).
@@ -46,8 +47,8 @@ struct Table<K: Kind> {
     entries: Mutex<BTreeMap<String, Arc<Entry<K>>>>,
     tasks: Tasks,
     journal: Option<Arc<dyn Journal>>,
-    /// A Close is answered when a restart does not find the item any more.
-    strikes_first: bool,
+    /// Elements write an item down again while they close it.
+    notes: bool,
     gate: Arc<Gate>,
     limit: usize,
 }
@@ -93,7 +94,9 @@ impl<K: Kind> Drop for Turn<K> {
         if self.state.item.is_none() {
             self.state.gone = true;
             self.table.entries().remove(&self.id);
-            self.strike();
+            if let Some(journal) = self.table.journal.as_ref().filter(|_| self.state.kept) {
+                journal.forget(&self.id);
+            }
         }
     }
 }
@@ -122,24 +125,19 @@ impl<K: Kind> Begin<K> {
         Self::with(tasks, MAX_ITEMS, journal, false)
     }
 
-    /// As [`Begin::journalled`], of a role that makes again what its journal tells of: it answers
-    /// no Close before the item is struck there, unless the disk refuses or takes a second for it.
+    /// As [`Begin::journalled`], of a role that makes again what its journal tells of: its elements
+    /// note what they have taken back before a Close goes on ([`Noting`]).
     #[must_use]
-    pub fn striking(tasks: Tasks, journal: Option<Arc<dyn Journal>>) -> Self {
+    pub fn noting(tasks: Tasks, journal: Option<Arc<dyn Journal>>) -> Self {
         Self::with(tasks, MAX_ITEMS, journal, true)
     }
 
-    fn with(
-        tasks: Tasks,
-        limit: usize,
-        journal: Option<Arc<dyn Journal>>,
-        strikes_first: bool,
-    ) -> Self {
+    fn with(tasks: Tasks, limit: usize, journal: Option<Arc<dyn Journal>>, notes: bool) -> Self {
         Self(Arc::new(Table {
             entries: Mutex::default(),
             tasks,
             journal,
-            strikes_first,
+            notes,
             gate: Arc::default(),
             limit,
         }))
@@ -386,11 +384,11 @@ impl<K: Kind> Turn<K> {
         if self.state.own.is_some() {
             call.own.clone_from(&self.state.own);
         }
+        if let Some(noting) = self.noting() {
+            call.scratch.put(noting);
+        }
         let answer = next.close(call, known.unwrap_or(item)).await;
         self.state.item = None;
-        if let Some(struck) = self.strike().filter(|_| self.table.strikes_first) {
-            struck.settled().await;
-        }
         answer
     }
 }

@@ -3,9 +3,9 @@
 //! A record says what was agreed, never what was tried: `begin` writes it when an item is answered
 //! and strikes it when the item is gone. It is written behind the answer, since a commit on every
 //! hop's disk would add up along a path; what a kill takes away in between is asked for again by
-//! the hop before. Only who would make links again waits for its strike before it answers a Close:
-//! their addresses are somebody else's by then. Tokens are secrets and not in it: the next refresh
-//! brings new ones.
+//! the hop before. Only who would make links again waits, once they are taken down by a Close and
+//! before the next hop hears of it: their addresses are somebody else's after that. Tokens are
+//! secrets and not in it: the next refresh brings new ones.
 
 use std::sync::Arc;
 
@@ -28,18 +28,22 @@ pub trait Journal: Send + Sync {
     /// This is the record of the item with this id from now on.
     fn keep(&self, id: &str, record: Vec<u8>);
     /// The item is gone.
-    fn forget(&self, id: &str) -> Struck;
+    fn forget(&self, id: &str);
+    /// Tells when all that was said is written.
+    fn written(&self) -> Written {
+        Written::now()
+    }
 }
 
-/// How long a strike is waited for: a disk that stands still keeps no Close from its answer.
+/// How long a disk is waited for: one that stands still keeps no Close from its answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A record that is being struck; who does not care drops it.
+/// What was said before is being written.
 #[derive(Debug)]
-pub struct Struck(oneshot::Receiver<()>);
+pub struct Written(oneshot::Receiver<()>);
 
-impl Struck {
-    /// It is struck, or cannot be, when the other half is dropped.
+impl Written {
+    /// It is written, or cannot be, when the other half is dropped.
     #[must_use]
     pub fn pending() -> (oneshot::Sender<()>, Self) {
         let (send, receive) = oneshot::channel();
@@ -52,7 +56,7 @@ impl Struck {
         Self::pending().1
     }
 
-    /// Waits until a restart does not find the record, no longer than a disk may take.
+    /// Waits until a restart finds what was said, no longer than a disk may take.
     pub async fn settled(self) {
         let _late = timeout(PATIENCE, self.0).await;
     }
@@ -90,7 +94,7 @@ pub struct Record<K: Kind> {
 
 /// The record as it is written. Fields are added, never given another meaning.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct WrittenRecord {
     own: Option<WrittenOwn>,
     bringer: Option<String>,
     /// Protobuf, base64.
@@ -118,7 +122,7 @@ impl<K: Kind> Record<K> {
             id: own.id.clone(),
             index: own.index,
         });
-        let written = Written {
+        let written = WrittenRecord {
             own,
             bringer: self.bringer.as_ref().map(ToString::to_string),
             request: encode(&self.request),
@@ -140,7 +144,7 @@ impl<K: Kind> Record<K> {
                 format!("a journalled {}: {what}: {cause}", K::NAME),
             )
         };
-        let written: Written =
+        let written: WrittenRecord =
             serde_json::from_slice(bytes).map_err(|error| bad("record", &error))?;
         let own = written.own.map(|own| {
             let owner = own.owner.parse();

@@ -34,7 +34,7 @@ pub use chain::{Chain, Element, Next};
 pub use directory::{Directory, Registrar};
 pub use error::{Blame, Code, Error};
 pub use expected::Expected;
-pub use journal::{Journal, Noted, Record, Restored, Struck, message, restore};
+pub use journal::{Journal, Noted, Record, Restored, Written, message, restore};
 pub use kind::{Connections, Endpoints, Kind, Services};
 pub use store::{Kept, Notes, Store};
 pub use tasks::Tasks;

@@ -305,7 +305,7 @@ fn list(
             Arc::clone(&table),
         )),
         // One at a time for each connection.
-        Box::new(Begin::striking(tasks.clone(), journal)),
+        Box::new(Begin::noting(tasks.clone(), journal)),
         // What is not refreshed ends.
         Box::new(Timeout::new(tokens.clone(), tasks.clone()).suspending(suspension)),
         // Whoever watches sees what became of it.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use nsm_chain::{Journal, Struck};
+use nsm_chain::{Journal, Written};
 use redb::{Database, Durability, TableDefinition};
 use tokio::sync::{oneshot, watch};
 
@@ -63,7 +63,7 @@ type Waiting = BTreeMap<(Table, String), Option<Vec<u8>>>;
 struct Queue {
     waiting: Waiting,
     /// Who waits for what waits; dropped when it is written.
-    strikes: Vec<oneshot::Sender<()>>,
+    waited: Vec<oneshot::Sender<()>>,
     /// Nothing is missing any more.
     whole: bool,
     ended: bool,
@@ -78,7 +78,7 @@ struct Shared {
 /// What is to be done.
 struct Taken {
     batch: Waiting,
-    strikes: Vec<oneshot::Sender<()>>,
+    waited: Vec<oneshot::Sender<()>>,
     whole: bool,
     ended: bool,
 }
@@ -86,7 +86,9 @@ struct Taken {
 impl Shared {
     /// What waits, as soon as anything does; none when nothing has come for so long.
     fn take(&self, limit: Option<Duration>) -> Option<Taken> {
-        let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.whole && !queue.ended;
+        let idle = |queue: &mut Queue| {
+            queue.waiting.is_empty() && queue.waited.is_empty() && !queue.whole && !queue.ended
+        };
         let queue = self.queue();
         let mut queue = match limit {
             Some(limit) => {
@@ -104,7 +106,7 @@ impl Shared {
         };
         Some(Taken {
             batch: std::mem::take(&mut queue.waiting),
-            strikes: std::mem::take(&mut queue.strikes),
+            waited: std::mem::take(&mut queue.waited),
             whole: std::mem::take(&mut queue.whole),
             ended: queue.ended,
         })
@@ -150,24 +152,24 @@ impl Writer {
         self.shared.came.notify_one();
     }
 
-    fn keep(&self, table: Table, id: &str, record: Vec<u8>) {
+    fn write(&self, table: Table, id: &str, record: Option<Vec<u8>>) {
         let mut queue = self.shared.queue();
-        queue.waiting.insert((table, id.to_owned()), Some(record));
+        queue.waiting.insert((table, id.to_owned()), record);
         self.shared.came.notify_one();
     }
 
-    fn strike(&self, table: Table, id: &str) -> Struck {
-        let (done, struck) = Struck::pending();
+    /// When all that was said is in the file.
+    fn settled(&self) -> Written {
+        let (done, written) = Written::pending();
         let mut queue = self.shared.queue();
-        queue.waiting.insert((table, id.to_owned()), None);
         // Nobody waits for a disk that refuses.
         if *self.shared.written.borrow() {
-            // Nor for one that stands still, beyond the patience of whoever closes.
-            queue.strikes.retain(|waits| !waits.is_closed());
-            queue.strikes.push(done);
+            // Nor for one that stands still, beyond the patience of whoever waits.
+            queue.waited.retain(|waits| !waits.is_closed());
+            queue.waited.push(done);
         }
         self.shared.came.notify_one();
-        struck
+        written
     }
 }
 
@@ -191,7 +193,7 @@ fn run(path: &Path, database: Database, shared: &Shared) {
     loop {
         let Some(Taken {
             batch,
-            strikes,
+            waited,
             whole,
             ended,
         }) = shared.take(uncut.then_some(QUIET))
@@ -202,10 +204,14 @@ fn run(path: &Path, database: Database, shared: &Shared) {
         };
         uncut = true;
         if batch.is_empty() && !whole {
-            return;
+            if ended {
+                return;
+            }
+            // What was said before is written already: they are let go.
+            continue;
         }
         let done = attempt(path, &mut database, &batch, whole);
-        drop(strikes);
+        drop(waited);
         match done {
             Ok(()) if failing => {
                 failing = false;
@@ -318,10 +324,14 @@ pub(super) struct Kind {
 
 impl Journal for Kind {
     fn keep(&self, id: &str, record: Vec<u8>) {
-        self.writer.keep(self.table, id, record);
+        self.writer.write(self.table, id, Some(record));
     }
 
-    fn forget(&self, id: &str) -> Struck {
-        self.writer.strike(self.table, id)
+    fn forget(&self, id: &str) {
+        self.writer.write(self.table, id, None);
+    }
+
+    fn written(&self) -> Written {
+        self.writer.settled()
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use nsm_chain::{Journal, Struck};
+use nsm_chain::{Journal, Written};
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{chance::Chance, process::Process};
@@ -26,7 +26,7 @@ struct State {
     /// Written, and not on the disk yet.
     queue: Vec<(&'static str, String, Option<Vec<u8>>)>,
     /// Who waits for that; dropped when it is.
-    strikes: Vec<oneshot::Sender<()>>,
+    waited: Vec<oneshot::Sender<()>>,
     committing: bool,
     fails: bool,
 }
@@ -55,7 +55,7 @@ impl Journals {
         let mut state = self.state();
         // A process opens its journals before it writes to any.
         state.queue.clear();
-        state.strikes.clear();
+        state.waited.clear();
         state.committing = false;
         Arc::new(Opened {
             journals: self.clone(),
@@ -87,7 +87,7 @@ impl Journals {
     fn commit(&self) {
         let mut state = self.state();
         state.committing = false;
-        state.strikes.clear();
+        state.waited.clear();
         if state.fails {
             return;
         }
@@ -125,15 +125,16 @@ impl Journal for Opened {
         self.write(id, Some(record));
     }
 
-    fn forget(&self, id: &str) -> Struck {
-        let (done, struck) = Struck::pending();
-        {
-            let mut state = self.journals.state();
-            if !state.fails && self.process.alive() {
-                state.strikes.push(done);
-            }
-        }
+    fn forget(&self, id: &str) {
         self.write(id, None);
-        struck
+    }
+
+    fn written(&self) -> Written {
+        let (done, written) = Written::pending();
+        let mut state = self.journals.state();
+        if state.committing && !state.fails && self.process.alive() {
+            state.waited.push(done);
+        }
+        written
     }
 }

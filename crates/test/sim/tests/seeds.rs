@@ -51,6 +51,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "a forwarder that had answered a close was killed, and made the links again",
     ),
     (
+        308,
+        Rule::Addresses,
+        "the same, of one that was killed with its manager before it could answer",
+    ),
+    (
         78,
         Rule::Torn,
         "a forwarder that was started again watched a manager before it could hold anything there",

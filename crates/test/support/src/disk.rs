@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use nsm_chain::{Journal, Struck};
+use nsm_chain::Journal;
 
 /// The records that outlive a role; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +28,7 @@ impl Journal for Disk {
         self.all().insert(id.to_owned(), record);
     }
 
-    fn forget(&self, id: &str) -> Struck {
+    fn forget(&self, id: &str) {
         self.all().remove(id);
-        Struck::now()
     }
 }

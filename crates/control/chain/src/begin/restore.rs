@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use super::{Factory, Table, Turn};
-use crate::{Call, Code, Error, Kind, Next, Record, Store, Struck};
+use crate::{Call, Code, Error, Kind, Next, Record, Store, Written};
 
 /// How long closing an item may take that is gone for good: nobody waits for it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
@@ -13,12 +13,15 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
 impl<K: Kind> Turn<K> {
     /// Writes down what stands.
     pub(super) fn keep(&mut self) {
-        let Some(journal) = &self.table.journal else {
-            return;
-        };
-        let Some((request, item)) = self.state.item.clone() else {
-            return;
-        };
+        if let (Some(journal), Some(record)) = (&self.table.journal, self.record()) {
+            journal.keep(&self.id, record.write());
+            self.state.kept = true;
+        }
+    }
+
+    /// What stands, without tokens.
+    fn record(&self) -> Option<Record<K>> {
+        let (request, item) = self.state.item.clone()?;
         let mut record = Record::<K> {
             own: self.state.own.clone(),
             bringer: self.state.bringer.clone(),
@@ -28,15 +31,44 @@ impl<K: Kind> Turn<K> {
         };
         K::strip(K::item_mut(&mut record.request));
         K::strip(&mut record.item);
-        journal.keep(&self.id, record.write());
-        self.state.kept = true;
+        Some(record)
     }
 
-    /// Takes the record out of the journal, where it is there.
-    pub(super) fn strike(&mut self) -> Option<Struck> {
-        let kept = std::mem::take(&mut self.state.kept);
-        let journal = self.table.journal.as_ref().filter(|_| kept)?;
-        Some(journal.forget(&self.id))
+    /// For the elements of a role that notes what it takes back.
+    pub(super) fn noting(&self) -> Option<Noting> {
+        let notes = self.table.notes && self.state.kept;
+        let journal = self.table.journal.clone().filter(|_| notes)?;
+        let (id, store, record) = (self.id.clone(), Arc::clone(&self.store), self.record()?);
+        Some(Noting(Arc::new(move || {
+            let record = Record::<K> {
+                own: record.own.clone(),
+                bringer: record.bringer.clone(),
+                request: record.request.clone(),
+                item: record.item.clone(),
+                notes: store.notes(),
+            };
+            journal.keep(&id, record.write());
+            journal.written()
+        })))
+    }
+}
+
+/// Writes an item that is being closed down once more, without what was taken back of it.
+#[derive(Clone)]
+pub struct Noting(Arc<dyn Fn() -> Written + Send + Sync>);
+
+impl std::fmt::Debug for Noting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Noting")
+    }
+}
+
+impl Noting {
+    /// Waits until a restart would find no more than that, where there is a journal.
+    pub async fn note(call: &Call) {
+        if let Some(Self(note)) = call.scratch.get() {
+            note().settled().await;
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! make the difference. A VNI that this node cannot use is chosen again, here or at the far end.
 //! *Where it stands*: after `mechanisms`, which knows the near side; before `roundrobin`.
 //! *After a restart*: takes over what the kernel holds of the plan in the journal.
-//! *On Close*: takes the plan back while the next hops close, and reports the failures of both.
+//! *On Close*: takes the plan back, for a restart as well, before the next hops close, and reports
+//! the failures of both.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use nsm_api::{
 };
 use nsm_chain::{
     Call, Code, Connections, Element, Error, Kept, Next, Record, Tasks,
-    begin::Factory,
+    begin::{Factory, Noting},
     elements::{Fallen, Held, Own},
 };
 use nsm_kernel::NetnsRef;
@@ -330,6 +331,8 @@ impl Element<Connections> for Xconnect {
     ) -> Result<(), Error> {
         let id = connection.id.clone();
         let undone = self.undo(call, &id).await;
+        // The endpoint gives the addresses away now: who is killed must not make the links again.
+        Noting::note(call).await;
         let closed = next.close(call, connection).await;
         let errors: Vec<Error> = [undone, closed]
             .into_iter()
