@@ -49,6 +49,8 @@ type playing struct {
 	recorded []recording.Event
 	live     []map[string]any
 	watch    bool
+	// tells is that something was told on this watch after its beginning.
+	tells bool
 	// behind is a watch that was not told what it should have been.
 	behind bool
 }
@@ -164,8 +166,14 @@ func (p *player) learn(at int, event recording.Event) error {
 		if err := p.say(event.Message, message); err != nil {
 			return err
 		}
+		told := event.Message["type"] != nil
+		if told && !call.tells {
+			// The program may open this watch only now, and what it finds there is no news to it.
+			time.Sleep(settle)
+		}
+		call.tells = call.tells || told
 		p.lookups.learn(message)
-		if event.Message["type"] != nil {
+		if told {
 			// What is told on a watch is to be passed on before anything else happens.
 			time.Sleep(settle)
 		}
