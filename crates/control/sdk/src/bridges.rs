@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
-use nsm_chain::{Code, Error, Tasks};
+use nsm_chain::{Code, Error};
 use nsm_kernel::{
     KernelError,
+    arrivals::Arrivals,
     filter::{Filter, FilterError, Role, RuleCounter},
     setup::Own,
 };
@@ -17,24 +17,17 @@ use nsm_model::{filter::FilterRules, ifname::IfName, mechanism::Mtu};
 
 use crate::elements::{Joined, Joiner};
 
-/// How long the near interface may take to appear: the forwarder makes it as soon as it has our
-/// answer, so this is for one that died meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks for it: a look costs some 20 microseconds.
-const LOOK: Duration = Duration::from_micros(200);
-/// The first wait before it is looked again whether the near interface is still a port; each next
-/// one is twice as long. The forwarder may make it anew when it has our answer, with another
-/// hardware address where the client's address is another one.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Bridges pass whatever their ports do: the largest MTU of Linux's bridge.
 const BRIDGE_MTU: u32 = 65_535;
 
 /// See the module.
 #[derive(Clone)]
 pub struct Bridges {
-    state: Arc<Mutex<State>>,
-    tasks: Tasks,
+    state: Shared,
+    _arrivals: Arc<Arrivals>,
 }
+
+type Shared = Arc<Mutex<State>>;
 
 struct State {
     joined: BTreeMap<String, Joined>,
@@ -59,8 +52,9 @@ impl Bridges {
     /// Bridges of the calling thread's namespace; with `rules` only what they allow passes.
     ///
     /// # Errors
-    /// The kernel has no packet filter for bridges, or does not let us use it.
-    pub fn new(rules: Option<&FilterRules>, tasks: Tasks) -> Result<Self, Error> {
+    /// The kernel has no packet filter for bridges, or does not let us use it, or does not tell us
+    /// of interfaces.
+    pub fn new(rules: Option<&FilterRules>) -> Result<Self, Error> {
         let opened = match rules {
             Some(rules) => {
                 let mut opened = Filter::open().map_err(|error| filter(&error))?;
@@ -73,14 +67,17 @@ impl Bridges {
             joined: BTreeMap::new(),
             filter: opened,
         };
+        let state = Arc::new(Mutex::new(state));
+        let known = Arc::clone(&state);
+        let arrivals = Arrivals::start(move |name| arrived(&known, name));
         Ok(Self {
-            state: Arc::new(Mutex::new(state)),
-            tasks,
+            state,
+            _arrivals: Arc::new(arrivals.map_err(|error| kernel(&error))?),
         })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// What each rule has decided so far; empty without rules.
@@ -113,45 +110,11 @@ impl Bridges {
         own.ensure_bridge(&bridge, mtu)
             .map_err(|error| kernel(&error))?;
         own.enslave(&bridge, &joined.far)
-            .map_err(|error| kernel(&error))
-    }
-
-    /// The near interface comes after our answer.
-    fn join_near(&self, joined: &Joined) {
-        let began = Instant::now();
-        loop {
-            match self.try_near(joined) {
-                Ok(()) => return,
-                Err(error) if began.elapsed() >= PATIENCE => {
-                    tracing::warn!(id = joined.id, %error, "the interface towards the client did not come");
-                    return;
-                }
-                Err(_) => std::thread::sleep(LOOK),
-            }
-            if !self.state().joined.contains_key(&joined.id) {
-                return;
-            }
-        }
-    }
-
-    fn try_near(&self, joined: &Joined) -> Result<(), Error> {
-        let mut own = Own::open().map_err(|error| kernel(&error))?;
-        own.enslave(&bridge_name(joined)?, &joined.near)
-            .map_err(|error| kernel(&error))
-    }
-
-    /// Joins the near interface again where it was made anew after our answer.
-    async fn keep_near(&self, joined: Joined) {
-        let (began, mut wait) = (Instant::now(), LOOK_AGAIN);
-        while began.elapsed() < PATIENCE {
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-            if !self.state().joined.contains_key(&joined.id) {
-                return;
-            }
-            let (bridges, joined) = (self.clone(), joined.clone());
-            // Between the old interface and the new one there is none: the next look finds it.
-            let _absent = blocking(move || bridges.try_near(&joined)).await;
+            .map_err(|error| kernel(&error))?;
+        match own.enslave(&bridge, &joined.near) {
+            // The forwarder makes it when it has our answer, and we hear of it.
+            Err(error) if error.is_gone() => Ok(()),
+            done => done.map_err(|error| kernel(&error)),
         }
     }
 
@@ -171,6 +134,32 @@ impl Bridges {
         let mut own = Own::open().map_err(|error| kernel(&error))?;
         own.delete_bridge(&bridge_name(&joined)?)
             .map_err(|error| kernel(&error))
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes an interface that has come, or any, a port where it belongs: whatever is sent through it
+/// before that is lost.
+fn arrived(state: &Mutex<State>, name: Option<&str>) {
+    let here = |port: &IfName| name.is_none_or(|name| port.as_str() == name);
+    let ports = |joined: &Joined| {
+        let both = [&joined.near, &joined.far].map(|port| (joined.clone(), port.clone()));
+        both.into_iter().filter(|(_, port)| here(port))
+    };
+    let ports: Vec<_> = lock(state).joined.values().flat_map(ports).collect();
+    for (joined, port) in ports {
+        let join = || {
+            let bridge = bridge_name(&joined)?;
+            let mut own = Own::open().map_err(|error| kernel(&error))?;
+            own.enslave(&bridge, &port).map_err(|error| kernel(&error))
+        };
+        if let Err(error) = join() {
+            // It left again, or the connection is about to be joined or parted.
+            tracing::debug!(id = joined.id, %port, %error, "has come, and is no port yet");
+        }
     }
 }
 
@@ -202,15 +191,7 @@ async fn blocking(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> 
 impl Joiner for Bridges {
     async fn join(&self, joined: Joined) -> Result<(), Error> {
         let bridges = self.clone();
-        let both = joined.clone();
-        blocking(move || bridges.join_now(&both)).await?;
-        let bridges = self.clone();
-        self.tasks.spawn(async move {
-            let (first, near) = (bridges.clone(), joined.clone());
-            let _reported = tokio::task::spawn_blocking(move || first.join_near(&near)).await;
-            bridges.keep_near(joined).await;
-        });
-        Ok(())
+        blocking(move || bridges.join_now(&joined)).await
     }
 
     async fn part(&self, id: &str) -> Result<(), Error> {

@@ -14,6 +14,7 @@
 
 mod adopted;
 mod anchor;
+pub mod arrivals;
 mod birth;
 pub mod bridge;
 mod contents;

@@ -19,6 +19,7 @@ use crate::netlink::Request;
 use crate::netns::NetnsFd;
 use crate::nsid;
 use crate::owner::{self, Mark};
+use crate::ready::port_onwards;
 use crate::session::{Made, Session};
 use crate::stats::{self, LinkState};
 
@@ -77,6 +78,9 @@ impl Session<'_, '_> {
             }
         }
         self.put(&lost, &mut Made::default())?;
+        if let Some(port) = lost.iter().find_map(port_onwards) {
+            self.wait_joined(port)?;
+        }
         let wrong = self.wrong(plan)?;
         told.extend(wrong.iter().map(Entry::to_string));
         self.put(&wrong, &mut Made::default())?;

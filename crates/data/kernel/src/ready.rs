@@ -32,6 +32,15 @@ pub(crate) fn port(entry: &Entry) -> Option<&End> {
     }
 }
 
+/// The same towards a workload further on. A function makes that one a port when it has the
+/// answer, which comes later: only one that was made again is waited for.
+pub(crate) fn port_onwards(entry: &Entry) -> Option<&End> {
+    match &entry.resource {
+        Resource::Link(Link::Veth { far, near }) if near.bare && !far.bare => Some(near),
+        _ => None,
+    }
+}
+
 impl Session<'_, '_> {
     /// What is sent before the other end is a port of something is lost, the question for a
     /// hardware address above all: it is asked again after a second.

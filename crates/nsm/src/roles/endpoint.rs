@@ -188,7 +188,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         liveness: Arc::new(Blind),
         tasks: station.tasks.clone(),
     };
-    let kind = kind(&settings, rules.as_ref(), &station, own_labels.clone())?;
+    let kind = kind(&settings, rules.as_ref(), own_labels.clone())?;
     if parts.journal.is_none() {
         hold(&kind, &settings.name, &station, &manager).await;
     }
@@ -263,12 +263,10 @@ fn rules(settings: &Settings) -> anyhow::Result<Option<FilterRules>> {
 fn kind(
     settings: &Settings,
     rules: Option<&FilterRules>,
-    station: &Station,
     own_labels: BTreeMap<String, String>,
 ) -> anyhow::Result<Kind> {
     if settings.passthrough {
-        let joiner =
-            Bridges::new(rules, station.tasks.clone()).context("preparing the packet filter")?;
+        let joiner = Bridges::new(rules).context("preparing the packet filter")?;
         return Ok(Kind::Passthrough {
             labels: own_labels,
             joiner: Arc::new(joiner),

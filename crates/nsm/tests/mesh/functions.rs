@@ -43,6 +43,18 @@ pub(crate) const GROUP: Group = Group {
         ("the only endpoint behind is away", behind_away),
         ("the node of the endpoint behind is drained", behind_drained),
         ("the way to the endpoint behind is silent", behind_silent),
+        ("interfaces of a chain are removed, one node", |world| {
+            by_hand(world, "fn-del-near", [0, 0], "link del", BOUND_MS);
+        }),
+        ("interfaces of a chain are removed, two nodes", |world| {
+            by_hand(world, "fn-del-far", [1, 1], "link del", BOUND_MS);
+        }),
+        ("interfaces of a chain are set down, one node", |world| {
+            by_hand(world, "fn-down-near", [0, 0], "down", DOWN_MS);
+        }),
+        ("interfaces of a chain are set down, two nodes", |world| {
+            by_hand(world, "fn-down-far", [1, 1], "down", DOWN_MS);
+        }),
     ],
 };
 
@@ -54,6 +66,8 @@ const OTHERS: [&str; 2] = ["10.5.1.0/24", "10.5.2.0/24"];
 const KEPT: [&str; 2] = ["10.5.0.0/24", "10.5.0.0/24"];
 /// In a debug build, beside other meshes; what is promised is told in docs/reliability.md.
 const BOUND_MS: f64 = 1000.0;
+/// The same for an interface that is set down.
+const DOWN_MS: f64 = 200.0;
 
 /// A client on the first node, a function, and endpoints behind it.
 struct Chain {
@@ -257,5 +271,56 @@ fn behind_silent(world: &World) {
     let outage = chain.outage(began);
     assert!(outage <= BOUND_MS, "{outage}");
     silence.end().unwrap();
+    chain.end();
+}
+
+/// The interface of ours that a pod has as this side of a connection.
+fn interface(pod: &Cell, side: &str) -> String {
+    let shown = ip(pod, "-o link show");
+    let is_it = |line: &&str| {
+        let alias = line.split_once("alias nsm1:").map(|(_, alias)| alias);
+        alias.is_some_and(|alias| {
+            alias
+                .split(':')
+                .nth(1)
+                .is_some_and(|at| at.starts_with(side))
+        })
+    };
+    let line = shown.lines().find(is_it).unwrap();
+    let name = line.split(' ').nth(1).unwrap();
+    name.split(['@', ':']).next().unwrap().to_owned()
+}
+
+/// Somebody does this to each interface of a chain, one after the other: all is as before.
+fn by_hand(world: &World, name: &str, at: [usize; 2], deed: &str, bound: f64) {
+    let chain = Chain::up(world, name, at, &[KEPT[0]]);
+    let (client, wall, gate) = (
+        chain.client.pod.cell(),
+        chain.wall.as_ref().unwrap().pod.cell(),
+        chain.gates[0].pod.cell(),
+    );
+    let mut wrong = Vec::new();
+    for (what, pod, side) in [
+        ("the client's", client, "c"),
+        ("the function's towards the client", wall, "e"),
+        ("the function's towards the endpoint", wall, "c"),
+        ("the endpoint's", gate, "e"),
+    ] {
+        // What was done before is settled.
+        std::thread::sleep(Duration::from_millis(500));
+        let interface = interface(pod, side);
+        let command = match deed {
+            "down" => format!("link set {interface} down"),
+            _ => format!("{deed} {interface}"),
+        };
+        let began = chain.flow.now();
+        assert_eq!(ip(pod, &command), "");
+        print!("{deed}, {what}: ");
+        let outage = chain.outage(began);
+        if outage > bound {
+            wrong.push(format!("{what}: {outage} ms"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
     chain.end();
 }
