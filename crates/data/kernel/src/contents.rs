@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
     RouteType,
@@ -136,6 +138,33 @@ pub(crate) fn delete_neighbour(index: u32, neighbour: &Neighbour) -> Request {
     );
     let message = RouteNetlinkMessage::DelNeighbour(neighbour_message(index, neighbour));
     Request::new("delete neighbour", object, 0, message)
+}
+
+/// Lists what is known of neighbours, and who is being asked for.
+pub(crate) fn list_neighbours(object: String) -> Request {
+    let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+    Request::new("list neighbours", object, 0, message)
+}
+
+/// Makes the kernel ask for a neighbour's hardware address now: it forgets when it asked last, and
+/// keeps what waits for the answer.
+pub(crate) fn ask_again(known: &NeighbourMessage, object: &str) -> [Request; 2] {
+    let is_address = |one: &&NeighbourAttribute| matches!(one, NeighbourAttribute::Destination(_));
+    let mut forget = NeighbourMessage::default();
+    forget.header.family = known.header.family;
+    forget.header.ifindex = known.header.ifindex;
+    forget.attributes = known
+        .attributes
+        .iter()
+        .filter(is_address)
+        .cloned()
+        .collect();
+    let mut ask = forget.clone();
+    ask.header.flags = NeighbourFlags::Use;
+    [forget, ask].map(|message| {
+        let message = RouteNetlinkMessage::NewNeighbour(message);
+        Request::new("ask for neighbour", object, NLM_F_REPLACE, message)
+    })
 }
 
 /// Asks how a packet to this address would go: `local` once the address is usable.

@@ -84,6 +84,9 @@ impl Session<'_, '_> {
         let wrong = self.wrong(plan)?;
         told.extend(wrong.iter().map(Entry::to_string));
         self.put(&wrong, &mut Made::default())?;
+        if !told.is_empty() {
+            self.ask_again(plan)?;
+        }
         Ok(told)
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::NeighbourState;
 use netlink_packet_route::route::RouteType;
-use nsm_plan::{Address, End, Entry, Link, Netns, Resource};
+use nsm_plan::{Address, End, Entry, Link, Netns, Plan, Resource};
 
 use crate::contents;
 use crate::error::ApplyError;
@@ -72,6 +73,39 @@ impl Session<'_, '_> {
                     return Ok(());
                 }
                 std::thread::sleep(USABLE_PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the kernel asked for while a link carried nothing went unanswered: it asks again after
+    /// a second by itself.
+    pub(crate) fn ask_again(&mut self, plan: &Plan) -> Result<(), ApplyError> {
+        let ends = plan.links().flat_map(|(_, link)| link.ends());
+        for end in ends.filter(|end| !end.bare) {
+            let index = self.index(end.netns, &end.name, end.index);
+            let object = format!("{} in {}", end.name, end.netns);
+            let list = contents::list_neighbours(object.clone());
+            let known = self.socket(end.netns)?.dump(&list)?;
+            let unanswered = known.iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewNeighbour(known)
+                    if known.header.ifindex == index
+                        && known.header.state == NeighbourState::Incomplete =>
+                {
+                    Some(known)
+                }
+                _ => None,
+            });
+            let requests: Vec<Request> = unanswered
+                .flat_map(|known| contents::ask_again(known, &object))
+                .collect();
+            for error in self
+                .socket(end.netns)?
+                .batch(&requests)?
+                .iter()
+                .filter_map(|done| done.as_ref().err())
+            {
+                tracing::debug!(%error, "not asked for again");
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use nsm_kernel::events::{Event, Listener};
 use nsm_kernel::{Adopted, Executor, setup};
 
 use crate::adopt::full;
-use crate::support::{Node, isolated, key};
+use crate::support::{Node, exchange, isolated, key};
 
 /// How soon the forwarder has to know that a namespace is gone.
 const SOON: Duration = Duration::from_millis(100);
@@ -119,6 +119,43 @@ fn what_is_done_by_hand_is_told_and_put_right_at_once() {
                 assert!(node.executor.reaper().wait_idle(LIMIT));
                 let now = [client, endpoint].map(|pod| node.everything(pod));
                 assert_eq!(now, wanted, "{by_hand}");
+            }
+        },
+    );
+}
+
+/// A client that sent meanwhile has asked for a hardware address, and was not heard.
+#[test]
+fn what_was_asked_while_a_link_was_down_is_asked_again_at_once() {
+    isolated(
+        "listen::what_was_asked_while_a_link_was_down_is_asked_again_at_once",
+        || {
+            let mut node = Node::new();
+            let (near, far) = (
+                ["10.1.0.1/32", "fd01::1/128"],
+                ["10.1.0.0/32", "fd01::/128"],
+            );
+            let (plan, client, endpoint) = node.pair(key(9), &near, &far);
+            node.executor.apply(&plan, &node.pods).unwrap();
+            for (ours, theirs) in [("10.1.0.1", "10.1.0.0"), ("fd01::1", "fd01::")] {
+                let sockets = [node.udp(client, ours), node.udp(endpoint, theirs)];
+                exchange(&sockets[0], &sockets[1]);
+                node.ip(endpoint, "link set nsm-e down");
+                let began = Instant::now();
+                while !node
+                    .ip(client, "neigh show dev nsm-c")
+                    .contains("INCOMPLETE")
+                {
+                    assert!(began.elapsed() < LIMIT, "{ours}: nobody was asked for");
+                    let to = sockets[1].local_addr().unwrap();
+                    sockets[0].send_to(b"lost", to).unwrap();
+                }
+                let began = Instant::now();
+                let repaired = node.executor.repair(&plan).unwrap();
+                assert!(matches!(repaired, Adopted::Repaired(_)), "{ours}");
+                sockets[1].recv_from(&mut [0; 16]).unwrap();
+                let took = began.elapsed();
+                assert!(took <= REPAIRED, "{ours}: {took:?}");
             }
         },
     );
