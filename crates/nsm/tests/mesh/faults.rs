@@ -24,6 +24,7 @@ pub(crate) const GROUP: Group = Group {
         ("the client's pod is killed", client_killed),
         ("the client's process is killed", client_process_killed),
         ("the client's interface is removed", interface_removed),
+        ("interfaces are set down", interfaces_down),
         (
             "the client is ended while it is refused",
             ended_while_refused,
@@ -222,6 +223,37 @@ fn interface_removed(world: &World) {
         });
         end(client);
         world.as_before(&before, &[endpoint.pod.cell()]);
+        end(endpoint);
+    }
+}
+
+/// Somebody sets an interface down: it is up again, and what was asked meanwhile is asked again.
+fn interfaces_down(world: &World) {
+    let env = [("NSM_ROUTES", "192.168.200.0/24")];
+    for (place, at) in [("near", 0), ("far", 1)] {
+        let service = format!("f-down-{place}");
+        let endpoint = world.endpoint(at, &format!("{service}-nse"), &service, &env);
+        with_service(endpoint.pod.cell());
+        let (name, url) = (
+            format!("{service}-nsc"),
+            format!("kernel://{service}/nsm-1"),
+        );
+        let client = world.client(0, &name, &url, &[]);
+        let flow = flow(client.pod.cell());
+        assert!(flow.wait_answer(flow.now(), PATIENCE), "packets pass");
+        for workload in [&client, &endpoint, &endpoint] {
+            std::thread::sleep(Duration::from_millis(200));
+            let pod = workload.pod.cell();
+            let began = flow.now();
+            crate::world::ip(pod, &format!("link set {} down", links(pod)[0]));
+            let mark = flow.now();
+            assert!(flow.wait_answer(mark, PATIENCE), "packets pass again");
+            let outage = flow.report(began, flow.now()).outage_ms;
+            println!("{}: outage {outage} ms", workload.pod.name());
+            assert!(outage <= 200.0, "{outage}");
+        }
+        drop(flow);
+        end(client);
         end(endpoint);
     }
 }

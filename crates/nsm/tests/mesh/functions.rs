@@ -307,7 +307,7 @@ fn by_hand(world: &World, name: &str, at: [usize; 2], deed: &str, bound: f64) {
         ("the endpoint's", gate, "e"),
     ] {
         // What was done before is settled.
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(200));
         let interface = interface(pod, side);
         let command = match deed {
             "down" => format!("link set {interface} down"),
