@@ -361,7 +361,7 @@ impl<K: Kind> Turn<K> {
         call.scratch.put(Factory {
             id: self.id.clone(),
             table: Arc::downgrade(&self.table),
-            next: next.clone(),
+            next: next.downgrade(),
         });
         let item = next.request(call, request.clone()).await?;
         self.state.item = Some((request, item.clone()));

@@ -1,6 +1,9 @@
 //! Elements, and the list of them that is a role.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -130,7 +133,40 @@ impl<K: Kind> Clone for Next<K> {
     }
 }
 
+/// The rest of a list for whoever is kept by an element of it: each would keep the other for ever.
+pub(crate) struct WeakNext<K: Kind> {
+    elements: Weak<[Box<dyn Element<K>>]>,
+    at: usize,
+}
+
+impl<K: Kind> Clone for WeakNext<K> {
+    fn clone(&self) -> Self {
+        Self {
+            elements: Weak::clone(&self.elements),
+            at: self.at,
+        }
+    }
+}
+
+impl<K: Kind> WeakNext<K> {
+    /// `None` when the role is gone.
+    pub(crate) fn upgrade(&self) -> Option<Next<K>> {
+        let elements = self.elements.upgrade()?;
+        Some(Next {
+            elements,
+            at: self.at,
+        })
+    }
+}
+
 impl<K: Kind> Next<K> {
+    pub(crate) fn downgrade(&self) -> WeakNext<K> {
+        WeakNext {
+            elements: Arc::downgrade(&self.elements),
+            at: self.at,
+        }
+    }
+
     fn step(&self) -> Option<(&dyn Element<K>, Self)> {
         let element = self.elements.get(self.at)?;
         let rest = Self {

@@ -300,10 +300,22 @@ async fn a_factory_of_what_is_gone_does_nothing_and_leaves_nothing() {
     factory.close(later()).await.unwrap();
     factory.settled(later()).await.unwrap();
     assert_eq!((world.log(), world.alive()), (vec![], 0));
-    // A role that has ended.
+}
+
+/// Elements keep factories in what they hold of each item.
+#[tokio::test(start_paused = true)]
+async fn a_role_that_has_ended_is_not_kept_by_its_elements_factories() {
+    let world = World::new();
+    world.request("a", 5_000).await.unwrap();
+    let factory = world.factory();
     let World { chain, last, tasks } = world;
     tasks.shutdown(WORK).await;
-    drop((chain, last));
+    let last = {
+        let weak = Arc::downgrade(&last);
+        drop((chain, last));
+        weak
+    };
+    assert!(last.upgrade().is_none(), "it is kept");
     assert!(factory.again(later(), |_| {}).await.unwrap().is_none());
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
 use super::{Table, Turn};
-use crate::{Call, Code, Error, Kind, Next};
+use crate::{Call, Code, Error, Kind, Next, chain::WeakNext};
 
 /// A way back to an item between two calls: its lease ends, its far end goes down.
 ///
@@ -13,7 +13,7 @@ use crate::{Call, Code, Error, Kind, Next};
 pub struct Factory<K: Kind> {
     pub(super) id: String,
     pub(super) table: Weak<Table<K>>,
-    pub(super) next: Next<K>,
+    pub(super) next: WeakNext<K>,
 }
 
 impl<K: Kind> Clone for Factory<K> {
@@ -64,14 +64,14 @@ impl<K: Kind> Factory<K> {
         deadline: Instant,
         wanted: impl FnOnce() -> bool + Send,
     ) -> Result<(), Error> {
-        let Some(mut turn) = self.enter(deadline).await? else {
+        let Some((mut turn, next)) = self.enter(deadline).await? else {
             return Ok(());
         };
         let Some((_, item)) = turn.state.item.clone().filter(|_| wanted()) else {
             return Ok(());
         };
         let mut call = turn.call(deadline);
-        turn.close(&mut call, item, &self.next).await
+        turn.close(&mut call, item, &next).await
     }
 
     /// Waits until nobody works on the item, or it is gone.
@@ -109,7 +109,7 @@ impl<K: Kind> Factory<K> {
         deadline: Instant,
         change: impl FnOnce(&mut K::Request) + Send,
     ) -> Result<Option<K::Item>, Error> {
-        let Some(mut turn) = self.enter(deadline).await? else {
+        let Some((mut turn, next)) = self.enter(deadline).await? else {
             return Ok(None);
         };
         let Some((request, item)) = &turn.state.item else {
@@ -118,15 +118,17 @@ impl<K: Kind> Factory<K> {
         let mut request = K::renew(request, item);
         change(&mut request);
         let mut call = turn.call(deadline);
-        turn.request(&mut call, request, &self.next).await.map(Some)
+        turn.request(&mut call, request, &next).await.map(Some)
     }
 
-    /// The item's turn, unless it is gone.
-    async fn enter(&self, deadline: Instant) -> Result<Option<Turn<K>>, Error> {
-        match self.table.upgrade() {
-            Some(table) => table.enter_known(&self.id, deadline).await,
-            None => Ok(None),
-        }
+    /// The item's turn and what comes after `begin`, unless it is gone.
+    async fn enter(&self, deadline: Instant) -> Result<Option<(Turn<K>, Next<K>)>, Error> {
+        let role = self.table.upgrade().zip(self.next.upgrade());
+        let Some((table, next)) = role else {
+            return Ok(None);
+        };
+        let turn = table.enter_known(&self.id, deadline).await?;
+        Ok(turn.map(|turn| (turn, next)))
     }
 }
 

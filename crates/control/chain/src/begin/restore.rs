@@ -97,7 +97,7 @@ impl<K: Kind> Table<K> {
         let factory = Factory {
             id,
             table: Arc::downgrade(self),
-            next: next.clone(),
+            next: next.downgrade(),
         };
         call.scratch.put(factory.clone());
         let restored = next.restore(call, record).await;
