@@ -169,8 +169,26 @@ async fn who_brought_a_connection_closes_it_by_its_id() {
     let id = world.bring(BRINGER).await;
     world.close(world.attempt(&id)).await.unwrap();
     assert_eq!(world.table.all(), Vec::<Connection>::new());
-    // What has ended is closed, whoever asks.
-    world.close(world.attempt(&id)).await.unwrap();
+}
+
+/// As the Go implementation answers (sdk `pkg/networkservice/common/begin/server.go`): who was
+/// started again asks for what has ended meanwhile, and is to stop asking.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_is_closed_and_touches_nothing_else() {
+    let world = World::new();
+    let (ended, stands) = (world.bring(BRINGER).await, world.bring("manager-2").await);
+    world.close(world.attempt(&ended)).await.unwrap();
+    let never = "00000000-0000-4000-8000-000000000000";
+    for id in [&ended, never] {
+        for who in [BRINGER, "manager-2"] {
+            let mut attempt = world.attempt(id);
+            attempt.comes_from(who);
+            world.close(attempt).await.unwrap();
+            let left = world.table.all();
+            assert_eq!(left.len(), 1, "{who} closed {id}");
+            assert!(world.table.get(&stands).is_some(), "{who} closed {id}");
+        }
+    }
 }
 
 type Change = fn(&mut Attempt);
