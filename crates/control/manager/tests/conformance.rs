@@ -186,6 +186,38 @@ async fn an_endpoint_stays_local_while_the_registry_is_away() {
     }
 }
 
+/// A node whose forwarder has been away for longer than its registration, with the registry.
+#[tokio::test(start_paused = true)]
+async fn who_is_new_is_local_while_the_registry_is_away_if_it_forwards() {
+    // Who asks, what it offers, what comes of asking the registry, and whether it is let in.
+    let table: [(&str, &[&str], Code, bool); 7] = [
+        ("forwarder", &["forwarder"], Code::Unavailable, true),
+        ("forwarder", &["forwarder"], Code::DeadlineExceeded, true),
+        ("forwarder", &["forwarder"], Code::AlreadyExists, false),
+        ("forwarder", &["forwarder", "svc"], Code::Unavailable, false),
+        ("forwarder", &["svc"], Code::Unavailable, false),
+        ("forwarder", &[], Code::Unavailable, false),
+        ("thief", &["forwarder"], Code::Unavailable, false),
+    ];
+    for (caller, services, code, allowed) in table {
+        let locals = Arc::new(Locals::default());
+        let bypass = LocalBypass::new(Arc::clone(&locals), URL, by_role(), keys());
+        let away = Probe::failing(Error::new(code, "away"));
+        let chain = Chain::new(vec![
+            Box::new(bypass) as Box<dyn Element<Endpoints>>,
+            Box::new(away),
+        ]);
+        let mut record = full_endpoint("nse");
+        record.network_service_names = services.iter().map(ToString::to_string).collect();
+        let url = record.url.clone();
+        let done = chain.request(&mut call_of(caller), record).await;
+        let what = format!("{caller} as {services:?}, {code:?}");
+        assert_eq!(done.is_ok(), allowed, "{what}");
+        let local = locals.get("nse").map(|local| local.endpoint.url);
+        assert_eq!(local, allowed.then_some(url), "{what}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_forwarders_register_as_forwarders() {
     for (caller, service, allowed) in [

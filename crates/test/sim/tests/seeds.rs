@@ -70,6 +70,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         Rule::Torn,
         "a close that was owed was paid while its client asked for the connection again",
     ),
+    (
+        1614,
+        Rule::Torn,
+        "a forwarder that came back after its registration had ended had to wait for the registry",
+    ),
 ];
 
 /// How many others run.

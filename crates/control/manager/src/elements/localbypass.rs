@@ -3,7 +3,8 @@
 //! *What it does*: sdk `pkg/registry/common/localbypass`: keeps the endpoint's own URL and socket,
 //! registers it further up with ours, and gives its own back in the answer. While the registry is
 //! away, one that is local already stays so if its owner asks again: who is here is our knowledge,
-//! not the registry's. It is told to come back soon, so that a registry that returns hears of it.
+//! not the registry's. So is who forwards here, and a forwarder may be new: nobody on another node
+//! asks for it. It is told to come back soon, so that a registry that returns hears of it.
 //! *Where it stands*: after `recvfd`; before `connect`.
 //! *On Close*: by its owner, by an operator, or at the end of its lease: the endpoint is local no
 //! longer, whatever the registry says.
@@ -75,20 +76,31 @@ impl LocalBypass {
         }
     }
 
-    /// What its owner is answered of a local endpoint while the registry is away; nobody who is
-    /// new, nor anybody else.
-    fn unheard(&self, call: &Call, name: &str, error: &Error) -> Option<NetworkServiceEndpoint> {
-        let away = matches!(error.code, Code::Unavailable | Code::DeadlineExceeded);
-        let local = away.then(|| self.locals.get(name))??;
-        let caller = call.caller.as_ref().map(|caller| &caller.id);
-        if local.owner.as_ref() != caller {
+    /// What its owner is answered of a local endpoint while the registry is away; and a forwarder,
+    /// of which nobody but us has to know. Nobody else who is new, nor anybody else.
+    fn unheard(
+        &self,
+        call: &Call,
+        asked: NetworkServiceEndpoint,
+        error: &Error,
+    ) -> Option<NetworkServiceEndpoint> {
+        if !matches!(error.code, Code::Unavailable | Code::DeadlineExceeded) {
             return None;
         }
-        tracing::debug!(endpoint = name, %error, "stays local without the registry");
-        let mut endpoint = local.endpoint;
+        let caller = call.caller.as_ref().map(|caller| &caller.id);
+        let mut endpoint = match self.locals.get(&asked.name) {
+            Some(local) => (local.owner.as_ref() == caller).then_some(local.endpoint)?,
+            None => self.forwards(&asked).then_some(asked)?,
+        };
+        tracing::debug!(endpoint = endpoint.name, %error, "local without the registry");
         let until = self.tokens.now() + UNHEARD;
         endpoint.expiration_time = MessageField::some(Timestamp::from(until));
         Some(endpoint)
+    }
+
+    /// Whether it is a forwarder and nothing else.
+    fn forwards(&self, endpoint: &NetworkServiceEndpoint) -> bool {
+        endpoint.network_service_names == [self.forwarders.service.as_str()]
     }
 
     fn check_role(&self, call: &Call, endpoint: &NetworkServiceEndpoint) -> Result<(), Error> {
@@ -135,10 +147,9 @@ impl Element<Endpoints> for LocalBypass {
         self.check_role(call, &endpoint)?;
         let owner = call.caller.as_ref().map(|caller| caller.id.clone());
         let url = std::mem::replace(&mut endpoint.url, self.own_url.clone());
-        let name = endpoint.name.clone();
-        let mut answer = match next.request(call, endpoint).await {
+        let mut answer = match next.request(call, endpoint.clone()).await {
             Ok(answer) => answer,
-            Err(error) => self.unheard(call, &name, &error).ok_or(error)?,
+            Err(error) => self.unheard(call, endpoint, &error).ok_or(error)?,
         };
         answer.url = url;
         self.locals.insert(Local {
