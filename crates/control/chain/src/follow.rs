@@ -257,6 +257,7 @@ impl Inner {
                     biased;
                     () = self.events(stream, events) => {}
                     () = hop.lost() => {}
+                    () = presence::muted(self.staying.get()) => {}
                 }
                 stream.presence().since = None;
             }

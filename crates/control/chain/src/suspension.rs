@@ -4,9 +4,10 @@
 //! next hop. So a hop that doubts opens a watch at the next hop that names the connection by its
 //! id: it *holds* it. A lease whose hop holds the connection does not end; one whose hop watches
 //! us without holding it has been disowned; and one whose hop does not watch at all is suspended.
+//! A hop whose own lease was prolonged while the next hop's was not holds it there as well.
 //! Hops of the Go implementation fit in: one that is alive watches its connections as well.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use nsm_api::connection::{MonitorScopeSelector, PathSegment};
@@ -54,12 +55,16 @@ impl std::fmt::Debug for Suspension {
     }
 }
 
-/// A lease in doubt.
-pub(crate) struct Doubt {
+/// One of our connections, as the next hop is told of it.
+pub(crate) struct Hold {
     suspension: Suspension,
-    bringer: SpiffeId,
     id: String,
     store: Arc<Store>,
+}
+
+/// A lease in doubt.
+pub(crate) struct Doubt {
+    bringer: SpiffeId,
     lease: Duration,
 }
 
@@ -80,52 +85,57 @@ impl Suspension {
         }
     }
 
-    /// What is in doubt of a connection that a hop brought; nothing of a client's own, which is
-    /// gone when it does not come.
-    pub(crate) fn doubt(
-        &self,
-        bringer: &SpiffeId,
-        own: &Own,
-        store: &Arc<Store>,
-        lease: Duration,
-    ) -> Option<Doubt> {
-        self.roles.current().hop(bringer)?;
-        Some(Doubt {
+    /// The way to hold a connection further on.
+    pub(crate) fn hold(&self, own: &Own, store: &Arc<Store>) -> Hold {
+        Hold {
             suspension: self.clone(),
-            bringer: bringer.clone(),
             id: own.id.clone(),
             store: Arc::clone(store),
+        }
+    }
+
+    /// What is in doubt of a connection that a hop brought; nothing of a client's own, which is
+    /// gone when it does not come.
+    pub(crate) fn doubt(&self, bringer: &SpiffeId, lease: Duration) -> Option<Doubt> {
+        self.roles.current().hop(bringer)?;
+        Some(Doubt {
+            bringer: bringer.clone(),
             lease,
         })
     }
 }
 
-impl Doubt {
-    /// Waits until the connection is known to be nobody's, and holds it further on meanwhile.
-    pub(crate) async fn ended(&self) {
+impl Hold {
+    /// Does some work, and holds the connection at the next hop meanwhile.
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::select! {
             biased;
-            () = self.disowned() => {}
-            () = self.hold() => {}
+            done = work => done,
+            never = self.keep() => match never {},
         }
     }
 
-    async fn disowned(&self) {
+    /// Waits, and holds the connection, until it is known to be nobody's.
+    pub(crate) async fn settle(&self, doubt: &Doubt) {
+        self.during(self.disowned(doubt)).await;
+    }
+
+    async fn disowned(&self, doubt: &Doubt) {
         let began = Instant::now();
         let mut here = None;
         // A token is used until half of its life is left: the hop before may have a lease of twice
         // ours, it began when that hop was started again, and until it ends it has no doubt to say.
-        let patience = self.lease * 2 + GRACE;
+        let patience = doubt.lease * 2 + GRACE;
         let mut told = false;
         while began.elapsed() < LONGEST {
-            let interest = self.suspension.table.interest(&self.id, &self.bringer);
+            let bringer = &doubt.bringer;
+            let interest = self.suspension.table.interest(&self.id, bringer);
             if interest == Interest::Watches {
                 if here.get_or_insert_with(Instant::now).elapsed() >= patience {
                     return;
                 }
             } else {
                 if !std::mem::replace(&mut told, true) {
-                    let bringer = &self.bringer;
                     tracing::info!(id = self.id, %bringer, ?interest, "lease ended in doubt: kept");
                 }
                 here = None;
@@ -135,7 +145,7 @@ impl Doubt {
     }
 
     /// Never ends: a stream that does is opened again.
-    async fn hold(&self) {
+    async fn keep(&self) -> Infallible {
         loop {
             if let Some(next) = self.store.get::<Downstream>()
                 && let Err(error) = self.watch(&next).await

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,13 +15,13 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Call, Chain, Connections, Element, Error, Journal, Kept, Next, Own, Restored, Tasks,
-    Tokens as _,
+    Call, Chain, Code, Connections, Element, Error, Journal, Kept, Next, Own, Restored, Target,
+    Tasks, Tokens as _,
     begin::Begin,
-    elements::{Interest, Monitor, Suspension, Table as _, Timeout},
+    elements::{Downstream, Interest, Monitor, Suspension, Table as _, Timeout},
     restore,
 };
-use nsm_model::ids::ConnectionKey;
+use nsm_model::{ids::ConnectionKey, url::EndpointUrl};
 use nsm_test_support::{Clock, Disk, Keys, Pipe, Watched, Wire, caller, jwt, order, roles, spiffe};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -33,9 +36,13 @@ impl Kept for Asked {
     const NAME: &'static str = "last";
 }
 
-/// Who is asked last: says what reached it, and what it knew of the connection.
+/// Who is asked last: says what reached it, and what it knew of the connection; it goes on to
+/// `unix:///next`.
 #[derive(Clone, Default)]
-struct Last(Arc<Mutex<Vec<String>>>);
+struct Last {
+    log: Arc<Mutex<Vec<String>>>,
+    fails: Arc<AtomicBool>,
+}
 
 #[async_trait]
 impl Element<Connections> for Last {
@@ -51,7 +58,12 @@ impl Element<Connections> for Last {
     ) -> Result<Connection, Error> {
         let asked = call.store.kept::<Asked>().map_or(1, |asked| asked.0 + 1);
         call.store.keep(Asked(asked));
-        self.0.lock().unwrap().push(format!("request {asked}"));
+        self.log.lock().unwrap().push(format!("request {asked}"));
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::Unavailable, "told to fail"));
+        }
+        let next = Target::Url(EndpointUrl::parse("unix:///next"));
+        call.store.put(Downstream::at(next, None, None));
         Ok(request.connection.into_option().unwrap())
     }
 
@@ -68,7 +80,7 @@ impl Element<Connections> for Last {
         } else {
             "token"
         };
-        self.0
+        self.log
             .lock()
             .unwrap()
             .push(format!("close {asked} {token}"));
@@ -114,9 +126,14 @@ struct Life {
 
 impl Life {
     fn new(disk: &Disk, clock: Clock) -> Self {
+        Self::on(&Wire::default(), disk, clock)
+    }
+
+    /// A role whose connections go to `unix:///next` on this wire.
+    fn on(wire: &Wire, disk: &Disk, clock: Clock) -> Self {
         let (tasks, last) = (Tasks::new(), Last::default());
         let (keys, table) = (Keys::new("own", clock), Arc::new(Watched::default()));
-        let transport = Wire::default().transport(Arc::clone(&keys));
+        let transport = wire.transport(Arc::clone(&keys));
         let suspension = Suspension::new("own", table.clone(), transport, roles());
         let journal: Arc<dyn Journal> = Arc::new(disk.clone());
         let chain = Chain::new(vec![
@@ -165,7 +182,7 @@ impl Life {
     }
 
     fn log(&self) -> Vec<String> {
-        std::mem::take(&mut self.last.0.lock().unwrap())
+        std::mem::take(&mut self.last.log.lock().unwrap())
     }
 }
 
@@ -294,6 +311,43 @@ async fn a_lease_of_a_hop_is_suspended_while_it_is_away() {
         };
         assert!(near, "{who} {does:?}: closed at {found:?}, not {closed:?}");
         life.killed().await;
+    }
+}
+
+/// The hop further on has a lease of its own, which nobody has prolonged.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_longer_than_the_next_hops_is_held_there() {
+    let (wire, next) = (Wire::default(), Arc::new(Watched::default()));
+    let empty = || Chain::new(vec![]);
+    wire.attach("unix:///next", spiffe("next"), empty(), Some(next.clone()));
+    let life = Life::on(&wire, &Disk::default(), Clock::default());
+    // Who asks, whether the next hop is asked, whether we have an identity, and who holds 5 s later.
+    let rows = [
+        ("client", true, true, 0),
+        ("client", false, true, 1),
+        ("client", false, true, 1),
+        ("client", true, true, 0),
+        ("manager-1", true, true, 0),
+        ("manager-1", false, true, 1),
+        ("manager-1", true, true, 0),
+        // It cannot say anything, and says so when it can.
+        ("manager-1", true, false, 0),
+        ("manager-1", true, true, 0),
+    ];
+    for (number, (who, reached, speaks, holds)) in rows.into_iter().enumerate() {
+        life.last.fails.store(!reached, Ordering::SeqCst);
+        let asked = life.request(who, 10).await;
+        assert_eq!(asked.is_ok(), reached, "{number}");
+        if !speaks {
+            life.keys.break_signing();
+        }
+        sleep(SECOND * 5).await;
+        assert_eq!(next.watchers(), holds, "{number}: {who}");
+        life.keys.mend_signing();
+        if !speaks {
+            sleep(SECOND * 5).await;
+            assert_eq!(next.watchers(), 1, "{number}: its lease has begun anew");
+        }
     }
 }
 

@@ -71,6 +71,21 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "a close that was owed was paid while its client asked for the connection again",
     ),
     (
+        955,
+        Rule::Torn,
+        "a manager that could refresh nothing further on did not hold it there",
+    ),
+    (
+        1606,
+        Rule::Torn,
+        "a manager whose certificate had run out kept what the next hop ended",
+    ),
+    (
+        2419,
+        Rule::Torn,
+        "a manager whose certificate had run out was taken for one that holds nothing",
+    ),
+    (
         1614,
         Rule::Torn,
         "a forwarder that came back after its registration had ended had to wait for the registry",

@@ -211,6 +211,9 @@ impl Hop for Link {
 
     async fn monitor(&self, selector: MonitorScopeSelector) -> Result<Events, Error> {
         self.wire.note("monitor", &self.url);
+        // As every call it carries a token.
+        self.keys
+            .issue(&Call::local(Instant::now()), &self.peer.id)?;
         if self.peer.life.is_cancelled() {
             return Err(away(&self.url));
         }

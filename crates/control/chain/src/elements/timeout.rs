@@ -3,7 +3,9 @@
 //! *What it does*: sdk `pkg/networkservice/common/timeout`: the lease is what remains of the life
 //! of the token that the caller sent; when it ends the item is closed through `begin`. Where a hop
 //! brought the connection, that hop is looked at first ([`Suspension`]): one that is away has not
-//! disowned anything, and packets flow. No lease ends while we have no identity to answer with.
+//! disowned anything, and packets flow. No lease ends while we have no identity to answer with. A
+//! lease that was prolonged so, or by a refresh that failed further on, is longer than the next
+//! hop's: the connection is held there.
 //! After a restart every lease begins anew with its whole length, since nobody could refresh while
 //! we were away.
 //! *Where it stands*: after `begin` and `authorize`: only a proved token makes a lease.
@@ -18,8 +20,9 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Call, Code, Element, Error, Kept, Kind, Next, Record, Tasks, Tokens, begin::Factory,
-    suspension::Suspension,
+    Call, Code, Element, Error, Kept, Kind, Next, Record, Tasks, Tokens,
+    begin::Factory,
+    suspension::{Doubt, Hold, Suspension},
 };
 
 /// How long a close may take that nobody waits for: as long as upstream's clients wait for theirs.
@@ -96,47 +99,100 @@ impl Timeout {
         call: &Call,
         bringer: Option<&SpiffeId>,
         lease: Lease,
+        asked: Asked,
     ) -> Result<(), Error> {
         let factory = Factory::<K>::of(call)?;
         let stop = CancellationToken::new();
         call.store.put(Clock(stop.clone().drop_guard()));
-        let doubt = match (&self.suspension, bringer, &call.own) {
-            (Some(suspension), Some(bringer), Some(own)) => {
-                suspension.doubt(bringer, own, &call.store, lease.length())
-            }
-            _ => None,
+        let left = lease.length();
+        let running = Running {
+            left,
+            asked,
+            tokens: Arc::clone(&self.tokens),
+            hold: self
+                .suspension
+                .as_ref()
+                .zip(call.own.as_ref())
+                .map(|(suspension, own)| suspension.hold(own, &call.store)),
+            doubt: self
+                .suspension
+                .as_ref()
+                .zip(bringer)
+                .and_then(|(suspension, bringer)| suspension.doubt(bringer, left)),
         };
-        let (left, tokens) = (lease.length(), Arc::clone(&self.tokens));
         self.tasks.spawn(async move {
-            let ended = async {
-                lasted(left, tokens.as_ref()).await;
-                if let Some(doubt) = doubt {
-                    doubt.ended().await;
-                }
-            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = ended => close(factory, &stop).await,
+                () = running.ended() => close(factory, &stop).await,
             }
         });
         Ok(())
     }
 }
 
-/// Ends with the lease. Who cannot be answered here, for want of an identity to sign with, asks in
-/// vain: what stands is kept, and has a whole lease more once we can.
-async fn lasted(lease: Duration, tokens: &dyn Tokens) {
-    let began = Instant::now();
-    let mut ends = began + lease;
-    while Instant::now() < ends {
-        let look = (ends - Instant::now()).min(lease / LOOKS);
-        tokio::time::sleep(look).await;
-        let call = Call::local(Instant::now());
-        if tokens.issue(&call, &tokens.own_id()).is_err() && began.elapsed() < LONGEST {
-            ends = Instant::now() + lease;
+/// Whether the hops further on have a lease that is as new as ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Further,
+    /// They were away, or asking them failed before it came to them.
+    InVain,
+}
+
+/// A lease that runs.
+struct Running {
+    left: Duration,
+    asked: Asked,
+    tokens: Arc<dyn Tokens>,
+    hold: Option<Hold>,
+    doubt: Option<Doubt>,
+}
+
+impl Running {
+    /// Waits until nobody wants the connection any more.
+    async fn ended(&self) {
+        let met = match (self.asked, &self.hold) {
+            (Asked::InVain, Some(hold)) => hold.during(self.lasted()).await,
+            _ => self.lasted().await,
+        };
+        match (met, &self.hold) {
+            (Met::Answering, _) => {}
+            (Met::Mute, Some(hold)) => hold.during(self.regained()).await,
+            (Met::Mute, None) => self.regained().await,
+        }
+        if let (Some(hold), Some(doubt)) = (&self.hold, &self.doubt) {
+            hold.settle(doubt).await;
         }
     }
+
+    /// Waits for the end of the lease, or until we have no identity to answer with.
+    async fn lasted(&self) -> Met {
+        let ends = Instant::now() + self.left;
+        while Instant::now() < ends {
+            let look = (ends - Instant::now()).min(self.left / LOOKS);
+            tokio::time::sleep(look).await;
+            let call = Call::local(Instant::now());
+            if self.tokens.issue(&call, &self.tokens.own_id()).is_err() {
+                return Met::Mute;
+            }
+        }
+        Met::Answering
+    }
+
+    /// Waits for a whole lease in which we can answer: what stands is kept until then.
+    async fn regained(&self) {
+        let began = Instant::now();
+        while self.lasted().await == Met::Mute && began.elapsed() < LONGEST {}
+    }
+}
+
+/// How a lease came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// Whoever wanted to ask again could have done so all the time.
+    Answering,
+    /// We have no identity to sign an answer with: who asks again asks in vain.
+    Mute,
 }
 
 async fn close<K: Kind>(factory: Factory<K>, stop: &CancellationToken) {
@@ -178,7 +234,11 @@ impl<K: Kind> Element<K> for Timeout {
             let lease = Lease::new(token.left(self.tokens.now()).min(LONGEST));
             call.store.keep(lease);
             let bringer = call.caller.as_ref().map(|caller| caller.id.clone());
-            self.start::<K>(call, bringer.as_ref(), lease)?;
+            let asked = match answer {
+                Ok(_) => Asked::Further,
+                Err(_) => Asked::InVain,
+            };
+            self.start::<K>(call, bringer.as_ref(), lease, asked)?;
         }
         answer
     }
@@ -197,7 +257,7 @@ impl<K: Kind> Element<K> for Timeout {
     ) -> Result<(), Error> {
         next.restore(call, record).await?;
         match call.store.kept::<Lease>() {
-            Some(lease) => self.start::<K>(call, record.bringer.as_ref(), lease),
+            Some(lease) => self.start::<K>(call, record.bringer.as_ref(), lease, Asked::Further),
             None => Ok(()),
         }
     }

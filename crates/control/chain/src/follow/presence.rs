@@ -26,6 +26,9 @@ use crate::{
 /// token that is looked at may have half of its life left.
 const HALF_LEASES: u32 = 6;
 const GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether we have an identity: sooner than a peer takes us for somebody who
+/// holds nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long tokens live where none can be had to look at.
 const UNKNOWN: Duration = Duration::from_secs(600);
 /// The first and the longest wait between two attempts to reach a peer that nothing goes through.
@@ -108,6 +111,21 @@ impl Staying {
         if asked.len() <= MAX_PEERS {
             let peer = Peer { name, url };
             journal.keep(&place, serde_json::to_vec(&peer).unwrap_or_default());
+        }
+    }
+}
+
+/// Waits until we have no identity to say with that we hold anything: a watch without a word would
+/// disown it all.
+pub(super) async fn muted(staying: Option<&Staying>) {
+    let Some(Staying { tokens, .. }) = staying else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let call = Call::local(Instant::now());
+        if tokens.issue(&call, &tokens.own_id()).is_err() {
+            return;
         }
     }
 }
