@@ -71,3 +71,21 @@ fn what_has_to_be_asked_for_is_passed_on() {
         );
     }
 }
+
+/// A path that is known to be broken is broken whoever is away meanwhile; who watches only later, or
+/// was away itself, learns it all the same.
+#[test]
+fn what_is_known_to_be_broken_stays_so_until_it_is_granted_again() {
+    for change in [Change::Refresh, Change::Move, Change::Down] {
+        let table = Arc::new(Watched::default());
+        table.update(connection(Some("old")));
+        let relay = Relay(table.clone());
+        relay.changed("id", Change::Down, None);
+        relay.changed("id", change, None);
+        assert_eq!(table.get("id").unwrap().state, State::DOWN, "{change:?}");
+        table.update(connection(Some("old")));
+        relay.changed("id", Change::Refresh, None);
+        let granted = table.get("id").unwrap().state;
+        assert_eq!(granted, State::REFRESH_REQUESTED, "{change:?}");
+    }
+}

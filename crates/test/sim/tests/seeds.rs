@@ -86,6 +86,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "a manager whose certificate had run out was taken for one that holds nothing",
     ),
     (
+        3417,
+        Rule::Carries,
+        "that an endpoint's process was away hid that its interface was gone",
+    ),
+    (
         1614,
         Rule::Torn,
         "a forwarder that came back after its registration had ended had to wait for the registry",

@@ -208,11 +208,14 @@ impl Sink for Relay {
                 // compares.
                 connection.context.clone_from(&shown.context);
             }
-            connection.state = match change {
-                Change::Down => State::DOWN.into(),
-                Change::Refresh => State::REFRESH_REQUESTED.into(),
-                Change::Move => State::RESELECT_REQUESTED.into(),
-            };
+            // That a hop is away as well makes no broken path whole.
+            if connection.state != State::DOWN {
+                connection.state = match change {
+                    Change::Down => State::DOWN.into(),
+                    Change::Refresh => State::REFRESH_REQUESTED.into(),
+                    Change::Move => State::RESELECT_REQUESTED.into(),
+                };
+            }
             tracing::info!(id, ?change, "next hop");
             true
         });
