@@ -19,6 +19,7 @@ mod shown;
 mod stream;
 
 pub use presence::Stay;
+use shown::Word;
 use stream::Stream;
 
 /// How long a hop that is no endpoint may be away before its connections are asked for again: a
@@ -142,10 +143,17 @@ impl Follower {
         if let Some(stream) = state.streams.get(&key) {
             stream.last.fetch_or(last, Ordering::Relaxed);
             stream.want(next);
-            let mut ids = stream.ids();
-            ids.insert(id);
-            if resumed && ids.expect(id) {
-                stream.doubted.notify_one();
+            let stream = Arc::clone(stream);
+            let word = {
+                let mut ids = stream.ids();
+                ids.insert(id);
+                if resumed { ids.expect(id) } else { Word::None }
+            };
+            drop(state);
+            match word {
+                Word::OfOthers => stream.doubted.notify_one(),
+                Word::Shown(Some(change)) => self.0.sink.changed(id, change, None),
+                Word::Shown(None) | Word::None => {}
             }
             return;
         }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use nsm_api::connection::{Connection, ConnectionEvent, ConnectionEventType, Path, PathSegment};
+use nsm_api::connection::{
+    Connection, ConnectionEvent, ConnectionEventType, Path, PathSegment, State,
+};
 use nsm_chain::{
     Events, Target, Tasks,
     elements::Downstream,
@@ -17,14 +19,13 @@ use nsm_model::url::EndpointUrl;
 use nsm_test_support::{Watchable, spiffe};
 use tokio::time::{Instant, sleep};
 
-/// Of which connections was told that they are to be asked for again, and when.
-struct Told(Instant, Mutex<Vec<(u128, String)>>);
+/// Of which connections was told what, and when.
+struct Told(Instant, Mutex<Vec<(u128, String, Change)>>);
 
 impl Sink for Told {
     fn changed(&self, id: &str, change: Change, _: Option<&Connection>) {
-        assert_eq!(change, Change::Refresh, "{id}");
         let after = self.0.elapsed().as_millis();
-        self.1.lock().unwrap().push((after, id.to_owned()));
+        self.1.lock().unwrap().push((after, id.to_owned(), change));
     }
 
     fn seen(&self, _: &str, _: &Connection) {}
@@ -52,7 +53,10 @@ fn connection(id: &str) -> Connection {
 
 /// Follows at a peer that shows these.
 fn follower(shown: &[String]) -> (Follower, Arc<Told>) {
-    let shown: Vec<Connection> = shown.iter().map(|id| connection(id)).collect();
+    following(shown.iter().map(|id| connection(id)).collect())
+}
+
+fn following(shown: Vec<Connection>) -> (Follower, Arc<Told>) {
     let peer = Watchable::new(spiffe("far"), move || stream(&shown));
     let told = Arc::new(Told(Instant::now(), Mutex::default()));
     (
@@ -82,8 +86,37 @@ async fn whoever_joins_a_stream_is_looked_for_in_it() {
     follower.forget("forgotten");
     ms(1_000).await;
     let told = told.1.lock().unwrap();
-    let told: Vec<&str> = told.iter().map(|(_, id)| id.as_str()).collect();
+    let told: Vec<&str> = told.iter().map(|(_, id, _)| id.as_str()).collect();
     assert_eq!(told, ["gone"]);
+}
+
+/// What became of a connection is said once, perhaps before it has joined.
+#[tokio::test(start_paused = true)]
+async fn whoever_joins_a_stream_late_hears_what_it_said() {
+    for (state, word) in [
+        (State::UP, None),
+        (State::DOWN, Some(Change::Down)),
+        (State::REFRESH_REQUESTED, Some(Change::Refresh)),
+        (State::RESELECT_REQUESTED, Some(Change::Move)),
+    ] {
+        let late = Connection {
+            state: state.into(),
+            ..connection("late")
+        };
+        let (follower, told) = following(vec![connection("first"), late]);
+        follower.resume("first", next(), false, |_| {});
+        ms(1_000).await;
+        assert!(told.1.lock().unwrap().is_empty(), "{state:?}");
+        follower.resume("late", next(), false, |_| {});
+        ms(1_000).await;
+        let told = told.1.lock().unwrap();
+        let told: Vec<_> = told
+            .iter()
+            .map(|(_, id, change)| (id.as_str(), *change))
+            .collect();
+        let expected: Vec<_> = word.map(|change| ("late", change)).into_iter().collect();
+        assert_eq!(told, expected, "{state:?}");
+    }
 }
 
 /// Its table comes in several events, or none of it is left.
@@ -99,7 +132,7 @@ async fn a_peer_of_many_is_not_stormed() {
         ms(10_000).await;
         let told = told.1.lock().unwrap();
         assert_eq!(told.len(), missing);
-        let times: Vec<u128> = told.iter().map(|(after, _)| *after).collect();
+        let times: Vec<u128> = told.iter().map(|(after, ..)| *after).collect();
         let at_once = times.chunk_by(|one, other| one == other).map(<[_]>::len);
         assert!(at_once.max() <= Some(2), "{times:?}");
         assert!(times.last() < Some(&4_000), "{times:?}");

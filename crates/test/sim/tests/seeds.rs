@@ -91,6 +91,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "that an endpoint's process was away hid that its interface was gone",
     ),
     (
+        3816,
+        Rule::Carries,
+        "a manager that was started again heard that a path was broken before it had taken it up",
+    ),
+    (
         1614,
         Rule::Torn,
         "a forwarder that came back after its registration had ended had to wait for the registry",

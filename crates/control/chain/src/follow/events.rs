@@ -84,21 +84,18 @@ impl Inner {
         let deleted = event.r#type == ConnectionEventType::DELETE;
         stream.ids().spoken();
         for (id, connection) in self.ours(event) {
-            stream.ids().see(&id, deleted);
-            match connection.state.as_known().unwrap_or(State::UP) {
-                _ if deleted => self.tell(stream, &id, Change::Down, Some(connection)),
-                State::DOWN => self.tell(stream, &id, Change::Down, Some(connection)),
-                State::REFRESH_REQUESTED => {
-                    self.tell(stream, &id, Change::Refresh, Some(connection));
-                }
-                State::RESELECT_REQUESTED => {
-                    self.tell(stream, &id, Change::Move, Some(connection));
-                }
-                State::UP => {
-                    if stream.ids().contains(&id) {
-                        self.sink.seen(&id, connection);
-                    }
-                }
+            let change = match connection.state.as_known().unwrap_or(State::UP) {
+                _ if deleted => Some(Change::Down),
+                State::DOWN => Some(Change::Down),
+                State::REFRESH_REQUESTED => Some(Change::Refresh),
+                State::RESELECT_REQUESTED => Some(Change::Move),
+                State::UP => None,
+            };
+            stream.ids().see(&id, deleted, change);
+            match change {
+                Some(change) => self.tell(stream, &id, change, Some(connection)),
+                None if stream.ids().contains(&id) => self.sink.seen(&id, connection),
+                None => {}
             }
         }
     }

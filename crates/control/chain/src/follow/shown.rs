@@ -1,15 +1,29 @@
 //! What goes through a peer, and what of it the peer shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Change;
 
 /// See the module: our ids of connections.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     ids: BTreeSet<String>,
-    /// What the peer has shown on this stream; nothing is known before its first word.
-    shown: Option<BTreeSet<String>>,
+    /// What the peer has shown on this stream, and what had become of it; nothing is known before
+    /// its first word.
+    shown: Option<BTreeMap<String, Option<Change>>>,
     /// What it must have: asked for again if it does not show it.
     expected: BTreeSet<String>,
+}
+
+/// What a peer has said on a stream that a connection joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Nothing yet.
+    None,
+    /// Nothing of this connection, which has to be looked at by and by.
+    OfOthers,
+    /// That it has it; and what had become of it, which nobody followed then.
+    Shown(Option<Change>),
 }
 
 impl Shown {
@@ -45,14 +59,17 @@ impl Shown {
         }
     }
 
-    /// The peer must have this one. True where that has to be looked at by and by: it has spoken,
-    /// and not of this one.
-    pub(super) fn expect(&mut self, id: &str) -> bool {
-        if self.shown.as_ref().is_some_and(|shown| shown.contains(id)) {
-            return false;
+    /// The peer must have this one.
+    pub(super) fn expect(&mut self, id: &str) -> Word {
+        let word = self.shown.as_ref().map(|shown| shown.get(id));
+        if let Some(Some(change)) = word {
+            return Word::Shown(*change);
         }
         self.expected.insert(id.to_owned());
-        self.shown.is_some()
+        match word {
+            Some(_) => Word::OfOthers,
+            None => Word::None,
+        }
     }
 
     /// The peer has spoken: of none, perhaps.
@@ -60,14 +77,15 @@ impl Shown {
         self.shown.get_or_insert_default();
     }
 
-    /// The peer shows this one, or that it is gone: that is told by itself.
-    pub(super) fn see(&mut self, id: &str, deleted: bool) {
+    /// The peer shows this one and what has become of it, or that it is gone: that is told by
+    /// itself.
+    pub(super) fn see(&mut self, id: &str, deleted: bool, change: Option<Change>) {
         self.expected.remove(id);
         let shown = self.shown.get_or_insert_default();
         if deleted {
             shown.remove(id);
         } else {
-            shown.insert(id.to_owned());
+            shown.insert(id.to_owned(), change);
         }
     }
 
