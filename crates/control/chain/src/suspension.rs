@@ -15,10 +15,11 @@ use nsm_model::spiffe::SpiffeId;
 use nsm_policy::roles::RoleSource;
 use tokio::time::{Instant, sleep};
 
-use crate::{Error, Own, Store, Transport};
 use crate::{
+    Error, Own, Store, Tokens, Transport,
     downstream::Downstream,
     elements::{LONGEST, Table},
+    tokens::muted,
 };
 
 /// How long a hop that watches us has to say that it holds a connection, once its own lease must
@@ -44,6 +45,7 @@ pub enum Interest {
 #[derive(Clone)]
 pub struct Suspension {
     name: String,
+    tokens: Arc<dyn Tokens>,
     table: Arc<dyn Table>,
     transport: Arc<dyn Transport>,
     roles: RoleSource,
@@ -73,12 +75,14 @@ impl Suspension {
     #[must_use]
     pub fn new(
         name: impl Into<String>,
+        tokens: Arc<dyn Tokens>,
         table: Arc<dyn Table>,
         transport: Arc<dyn Transport>,
         roles: RoleSource,
     ) -> Self {
         Self {
             name: name.into(),
+            tokens,
             table,
             transport,
             roles,
@@ -158,7 +162,10 @@ impl Hold {
 
     async fn watch(&self, next: &Downstream) -> Result<(), Error> {
         let Suspension {
-            name, transport, ..
+            name,
+            tokens,
+            transport,
+            ..
         } = &self.suspension;
         let hop = next
             .reach(transport.as_ref(), Instant::now() + DIAL)
@@ -173,9 +180,16 @@ impl Hold {
             ..Default::default()
         };
         let mut events = hop.monitor(selector).await?;
-        while let Some(event) = events.next().await {
-            event?;
+        let ended = async {
+            while let Some(event) = events.next().await {
+                event?;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            ended = ended => ended,
+            () = muted(tokens.as_ref()) => Ok(()),
         }
-        Ok(())
     }
 }

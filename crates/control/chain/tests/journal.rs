@@ -134,7 +134,7 @@ impl Life {
         let (tasks, last) = (Tasks::new(), Last::default());
         let (keys, table) = (Keys::new("own", clock), Arc::new(Watched::default()));
         let transport = wire.transport(Arc::clone(&keys));
-        let suspension = Suspension::new("own", table.clone(), transport, roles());
+        let suspension = Suspension::new("own", keys.clone(), table.clone(), transport, roles());
         let journal: Arc<dyn Journal> = Arc::new(disk.clone());
         let chain = Chain::new(vec![
             Box::new(Ours) as Box<dyn Element<Connections>>,
@@ -321,7 +321,8 @@ async fn a_lease_that_is_longer_than_the_next_hops_is_held_there() {
     let empty = || Chain::new(vec![]);
     wire.attach("unix:///next", spiffe("next"), empty(), Some(next.clone()));
     let life = Life::on(&wire, &Disk::default(), Clock::default());
-    // Who asks, whether the next hop is asked, whether we have an identity, and who holds 5 s later.
+    // Who asks, whether that reaches the next hop, whether we have an identity; how many hold 5 s
+    // later.
     let rows = [
         ("client", true, true, 0),
         ("client", false, true, 1),

@@ -72,8 +72,8 @@ fn what_has_to_be_asked_for_is_passed_on() {
     }
 }
 
-/// A path that is known to be broken is broken whoever is away meanwhile; who watches only later, or
-/// was away itself, learns it all the same.
+/// A path that is known to be broken is broken whoever is away meanwhile; who watches only later,
+/// or was away itself, learns it all the same.
 #[test]
 fn what_is_known_to_be_broken_stays_so_until_it_is_granted_again() {
     for change in [Change::Refresh, Change::Move, Change::Down] {

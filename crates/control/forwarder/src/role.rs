@@ -268,6 +268,7 @@ fn list(
     } = parts.clone();
     let suspension = Suspension::new(
         &config.name,
+        tokens.clone(),
         table.clone(),
         transport.clone(),
         roles.clone(),

@@ -207,6 +207,7 @@ pub fn connections(config: &Config, seams: &Seams) -> Chain<Connections> {
     let roles = config.forwarders.roles.clone();
     let suspension = Suspension::new(
         &config.name,
+        Arc::clone(&tokens),
         Arc::clone(&table),
         Arc::clone(&transport),
         roles.clone(),

@@ -109,7 +109,13 @@ fn base(parts: &Parts) -> Vec<Box<dyn Element<Connections>>> {
         journal,
         ..
     } = parts.clone();
-    let suspension = Suspension::new(name.clone(), Arc::clone(&table), transport, roles.clone());
+    let suspension = Suspension::new(
+        name.clone(),
+        tokens.clone(),
+        Arc::clone(&table),
+        transport,
+        roles.clone(),
+    );
     vec![
         // Whose connection it is.
         Box::new(UpdatePath::new(

@@ -96,6 +96,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "a manager that was started again heard that a path was broken before it had taken it up",
     ),
     (
+        3474,
+        Rule::Torn,
+        "what it held of one connection made a manager without an identity seem to hold no other",
+    ),
+    (
         1614,
         Rule::Torn,
         "a forwarder that came back after its registration had ended had to wait for the registry",

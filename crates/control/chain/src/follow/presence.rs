@@ -20,15 +20,13 @@ use crate::{
     Backoff, Call, Directory, Expected, Hop, Journal, Noted, Target, Tokens,
     downstream::{Downstream, Resolve},
     elements::LONGEST,
+    tokens,
 };
 
 /// A lease that begins now ends, and then whoever holds it has two leases to see us, and a grace. A
 /// token that is looked at may have half of its life left.
 const HALF_LEASES: u32 = 6;
 const GRACE: Duration = Duration::from_secs(10);
-/// How often it is looked whether we have an identity: sooner than a peer takes us for somebody who
-/// holds nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long tokens live where none can be had to look at.
 const UNKNOWN: Duration = Duration::from_secs(600);
 /// The first and the longest wait between two attempts to reach a peer that nothing goes through.
@@ -115,18 +113,11 @@ impl Staying {
     }
 }
 
-/// Waits until we have no identity to say with that we hold anything: a watch without a word would
-/// disown it all.
+/// Ends when a role that stays has no identity any more.
 pub(super) async fn muted(staying: Option<&Staying>) {
-    let Some(Staying { tokens, .. }) = staying else {
-        return std::future::pending().await;
-    };
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let call = Call::local(Instant::now());
-        if tokens.issue(&call, &tokens.own_id()).is_err() {
-            return;
-        }
+    match staying {
+        Some(staying) => tokens::muted(staying.tokens.as_ref()).await,
+        None => std::future::pending().await,
     }
 }
 
