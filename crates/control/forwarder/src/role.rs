@@ -237,6 +237,13 @@ fn follower(config: &Config, parts: &Parts) -> Follower {
     })
 }
 
+/// What its leases wait for.
+fn suspension(config: &Config, parts: &Parts) -> Suspension {
+    let (tokens, table) = (parts.tokens.clone(), parts.table.clone());
+    let (transport, roles) = (parts.transport.clone(), parts.roles.clone());
+    Suspension::new(&config.name, tokens, table, transport, roles)
+}
+
 /// The closes that it owes: to endpoints of its node, and to other nodes' managers.
 fn owed(parts: &Parts) -> Owed {
     let find = RoundRobin::new(parts.directory.clone(), parts.roles.clone());
@@ -266,13 +273,6 @@ fn list(
         tasks,
         ..
     } = parts.clone();
-    let suspension = Suspension::new(
-        &config.name,
-        tokens.clone(),
-        table.clone(),
-        transport.clone(),
-        roles.clone(),
-    );
     let owed = owed(parts);
     let moves = Arc::new(Moves {
         directory: directory.clone(),
@@ -308,7 +308,7 @@ fn list(
         // One at a time for each connection.
         Box::new(Begin::noting(tasks.clone(), journal)),
         // What is not refreshed ends.
-        Box::new(Timeout::new(tokens.clone(), tasks.clone()).suspending(suspension)),
+        Box::new(Timeout::new(tokens.clone(), tasks.clone()).suspending(suspension(config, parts))),
         // Whoever watches sees what became of it.
         Box::new(Monitor::new(table, follower(config, parts)).owing(owed.clone())),
         // The namespaces that the mechanisms speak of.
