@@ -17,14 +17,14 @@ use nsm_api::{
 use nsm_chain::{
     Call, Chain, Code, Connections, Element, Error, Journal, Kept, Next, Own, Restored, Target,
     Tasks, Tokens as _,
-    begin::Begin,
+    begin::{Begin, Noting},
     elements::{Downstream, Interest, Monitor, Suspension, Table as _, Timeout},
     restore,
 };
 use nsm_model::{ids::ConnectionKey, url::EndpointUrl};
 use nsm_test_support::{Clock, Disk, Keys, Pipe, Watched, Wire, caller, jwt, order, roles, spiffe};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -42,6 +42,8 @@ impl Kept for Asked {
 struct Last {
     log: Arc<Mutex<Vec<String>>>,
     fails: Arc<AtomicBool>,
+    /// It notes what it has taken back, and goes no further.
+    stalls: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -84,6 +86,10 @@ impl Element<Connections> for Last {
             .lock()
             .unwrap()
             .push(format!("close {asked} {token}"));
+        if self.stalls.load(Ordering::SeqCst) {
+            Noting::note(call).await;
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 }
@@ -138,7 +144,7 @@ impl Life {
         let journal: Arc<dyn Journal> = Arc::new(disk.clone());
         let chain = Chain::new(vec![
             Box::new(Ours) as Box<dyn Element<Connections>>,
-            Box::new(Begin::journalled(tasks.clone(), Some(journal))),
+            Box::new(Begin::noting(tasks.clone(), Some(journal))),
             Box::new(Timeout::new(keys.clone(), tasks.clone()).suspending(suspension)),
             Box::new(Monitor::last(table.clone())),
             Box::new(last.clone()),
@@ -233,6 +239,26 @@ async fn who_does_not_come_after_a_restart_is_closed_within_its_lease() {
     sleep(SECOND * 11).await;
     assert_eq!(life.log(), ["close 1 no token"]);
     assert!(disk.records().is_empty());
+}
+
+/// What it has noted says that there is less to make again, and not that it would never end.
+#[tokio::test(start_paused = true)]
+async fn what_a_restart_finds_half_closed_ends_with_its_lease() {
+    let (disk, clock) = (Disk::default(), Clock::default());
+    let life = Life::new(&disk, clock);
+    let granted = life.request("client", 10).await.unwrap();
+    life.last.stalls.store(true, Ordering::SeqCst);
+    let mut call = Call::local(Instant::now() + SECOND);
+    let closed = timeout(SECOND, life.chain.close(&mut call, granted)).await;
+    assert!(closed.is_err(), "it stalls");
+    life.killed().await;
+    let life = Life::new(&disk, clock);
+    let restored = restore(&life.chain, disk.records()).await;
+    assert_eq!(restored.taken, 1);
+    sleep(SECOND * 9).await;
+    assert_eq!(life.log(), Vec::<String>::new());
+    sleep(SECOND * 2).await;
+    assert_eq!(life.log(), ["close 0 no token"]);
 }
 
 #[tokio::test(start_paused = true)]

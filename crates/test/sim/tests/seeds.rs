@@ -101,6 +101,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "what it held of one connection made a manager without an identity seem to hold no other",
     ),
     (
+        4899,
+        Rule::Empty,
+        "a forwarder that was killed at the end of a close kept what was left without a lease",
+    ),
+    (
         1614,
         Rule::Torn,
         "a forwarder that came back after its registration had ended had to wait for the registry",

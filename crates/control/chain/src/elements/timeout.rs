@@ -244,8 +244,10 @@ impl<K: Kind> Element<K> for Timeout {
 
     async fn close(&self, call: &mut Call, item: K::Item, next: Next<K>) -> Result<(), Error> {
         call.store.take::<Clock>();
+        let closed = next.close(call, item).await;
+        // What a restart finds half closed still has to end.
         call.store.take_kept::<Lease>();
-        next.close(call, item).await
+        closed
     }
 
     async fn restore(
