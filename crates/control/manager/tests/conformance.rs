@@ -7,6 +7,7 @@ use expect_test::expect;
 use nsm_chain::{
     Call, Chain, Code, Connections, Element, Endpoints, Error, Expected, Tasks, Tokens as _,
     begin::Begin,
+    elements::Connect,
     kit::{self, Probe},
 };
 use nsm_manager::{
@@ -62,6 +63,50 @@ async fn discoverforwarder_conforms() {
         .await
         .unwrap();
     kit::keeps(list, call, request, |_| {}).await.unwrap();
+}
+
+/// What a manager was asking for when it was killed is written down nowhere.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_here_knows_is_closed_at_this_nodes_forwarders() {
+    let at = |number: u8| format!("unix:///run/forwarder-{number}");
+    // How many forwarders are registered, how many answer, and what comes of a close.
+    for (known, there, answer) in [
+        (0, 0, Ok(())),
+        (1, 1, Ok(())),
+        (2, 2, Ok(())),
+        (1, 0, Err(Code::Unavailable)),
+        (2, 1, Err(Code::Unavailable)),
+    ] {
+        let (book, wire) = (Book::default(), Wire::default());
+        for number in 1..=known {
+            let name = format!("forwarder-{number}");
+            book.add(endpoint(&name, "forwarder", &at(number), &[]));
+            wire.attach(&at(number), spiffe(&name), Chain::new(vec![]), None);
+            if number > there {
+                wire.cut(&at(number));
+            }
+        }
+        let list: Vec<Box<dyn Element<Connections>>> = vec![
+            Box::new(DiscoverForwarder::new(
+                Arc::new(book),
+                "forwarder",
+                forwarder(),
+            )),
+            Box::new(Connect::new(wire.transport(keys()), Tasks::new())),
+        ];
+        let connection = full_request("own-id", "svc").connection;
+        let mut connection = connection.into_option().unwrap();
+        // The client's word: nothing of a forwarder.
+        let path = connection.path.get_or_insert_default();
+        path.path_segments.truncate(path.index as usize + 1);
+        let closed = Chain::new(list).close(&mut call(), connection).await;
+        let what = format!("{there} of {known}");
+        assert_eq!(closed.map_err(|error| error.code), answer, "{what}");
+        let mut closes: Vec<String> = wire.take_log();
+        closes.retain(|line| line.starts_with("close "));
+        let expected: Vec<String> = (1..=there).map(|n| format!("close {}", at(n))).collect();
+        assert_eq!(closes, expected, "{what}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -106,6 +106,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "a forwarder that was killed at the end of a close kept what was left without a lease",
     ),
     (
+        4968,
+        Rule::Close,
+        "a manager that was killed while it asked knew nothing to close afterwards",
+    ),
+    (
         1614,
         Rule::Torn,
         "a forwarder that came back after its registration had ended had to wait for the registry",

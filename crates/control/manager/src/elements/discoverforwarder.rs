@@ -5,7 +5,8 @@
 //! carries the connection already first; the next one is asked where one is away.
 //! *Where it stands*: after `clientinfo`, whose labels the matches may name; before `connect`.
 //! *On Close*: `connect` knows where the connection went; a restarted manager takes it from the
-//! path.
+//! path. Of what was being asked for when a manager was killed there is no more than the client's
+//! word: it is closed at whichever forwarder may have it.
 
 use std::sync::Arc;
 
@@ -62,6 +63,13 @@ impl DiscoverForwarder {
     pub(crate) fn resolve(&self, name: String) -> Resolve {
         let expected = self.expected.clone();
         Resolve::endpoint(self.directory.clone(), name, move |_| expected.clone())
+    }
+
+    /// This node's forwarders; none where that cannot be said.
+    async fn names(&self, call: &Call) -> Vec<String> {
+        let all = self.directory.endpoints(&self.service, call.deadline).await;
+        let all = all.unwrap_or_default().into_iter();
+        all.map(|forwarder| forwarder.name).collect()
     }
 
     async fn forwarders(
@@ -160,13 +168,23 @@ impl Element<Connections> for DiscoverForwarder {
         connection: Connection,
         next: Next<Connections>,
     ) -> Result<(), Error> {
-        if call.store.get::<Downstream>().is_none()
-            && let Some(name) = path::next(&connection.path).map(|segment| segment.name.clone())
-        {
+        if call.store.get::<Downstream>().is_some() {
+            return next.close(call, connection).await;
+        }
+        let names = match path::next(&connection.path) {
+            Some(segment) => vec![segment.name.clone()],
+            None => self.names(call).await,
+        };
+        if names.is_empty() {
+            return next.close(call, connection).await;
+        }
+        let mut errors = Vec::new();
+        for name in names {
             // One that has not registered again yet is owed the close.
             call.scratch.put(self.resolve(name).waiting());
+            errors.extend(next.close(call, connection.clone()).await.err());
         }
-        next.close(call, connection).await
+        Error::join(errors).map_or(Ok(()), Err)
     }
 
     async fn restore(
