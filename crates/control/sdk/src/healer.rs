@@ -177,6 +177,15 @@ impl Healer {
         self.told(id, word);
     }
 
+    /// A refresh was refused since the endpoint is in no registry; a heal finds that by itself.
+    pub(crate) fn unregistered(self: &Arc<Self>, id: &str) {
+        let calm = |watched: &Watched| !watched.healing;
+        let doubt = self.connections().get(id).is_some_and(calm);
+        if doubt {
+            self.told(id, Word::Refresh);
+        }
+    }
+
     /// Somebody says that something has become of a connection.
     fn told(self: &Arc<Self>, id: &str, word: Word) {
         let mut connections = self.connections();

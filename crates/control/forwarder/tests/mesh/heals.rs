@@ -66,6 +66,29 @@ async fn an_endpoint_whose_process_alone_is_away_keeps_its_clients() {
     }
 }
 
+/// Whoever could have said that it is gone was away itself: the refresh is the first to find it.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_in_no_registry_is_left_where_nobody_can_tell_that_packets_flow() {
+    for (flow, moves) in [(Flow::Flows, false), (Flow::Unknown, true)] {
+        let (world, node, endpoints) = one_node();
+        let session = connect(&world.client("nsc", &node), "nsc-0").await;
+        let (before, (_, other)) = (serving(&node), used(&node, &endpoints));
+        settle().await;
+        world.packets.are(flow);
+        node.book.strike(&before[0]);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(serving(&node), before, "{flow:?}: not asked for yet");
+        sleep(LIFE / 3).await;
+        let now = if moves {
+            vec![other.to_owned()]
+        } else {
+            before
+        };
+        assert_eq!(serving(&node), now, "{flow:?}");
+        session.close().await.unwrap();
+    }
+}
+
 /// Another socket, other ids, nothing remembered.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_is_restarted_learns_its_connections_from_them() {

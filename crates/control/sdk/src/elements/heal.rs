@@ -4,7 +4,8 @@
 //! packets. A path that is known to be broken is asked for again with another endpoint, at once. A
 //! control plane in doubt is none: while packets flow the connection is asked for as it is, for
 //! however long hops are away; where they do not, it is broken. A heal that finds packets flowing
-//! after all turns back. Waits grow, with jitter, from one heal to the next as well; there is one
+//! after all turns back. A refresh that finds its endpoint in no registry is such a doubt as well:
+//! hops that could have said more may have been away. Waits grow, with jitter, from one heal to the next as well; there is one
 //! heal of a connection at a time, and what is said meanwhile is looked into before it ends.
 //! *Where it stands*: after `refresh`; before the elements that connect.
 //! *On Close*: nothing is healed any more.
@@ -17,7 +18,7 @@ use nsm_api::{
     networkservice::NetworkServiceRequest,
 };
 use nsm_chain::{
-    Call, Connections, Element, Error, Hop, Next, Own, Tasks, Transport,
+    Call, Code, Connections, Element, Error, Hop, Next, Own, Tasks, Transport,
     begin::Factory,
     elements::{Downstream, Table, copy_metrics},
     follow::{Change, Follower, Sink},
@@ -75,9 +76,16 @@ impl Element<Connections> for Heal {
         request: NetworkServiceRequest,
         next: Next<Connections>,
     ) -> Result<Connection, Error> {
-        let mut connection = next.request(call, request).await?;
-        connection.state = State::UP.into();
         let id = Own::of(call)?.id;
+        let asked = next.request(call, request).await;
+        if asked
+            .as_ref()
+            .is_err_and(|error| error.code == Code::NotFound)
+        {
+            self.healer.unregistered(&id);
+        }
+        let mut connection = asked?;
+        connection.state = State::UP.into();
         let factory = Factory::of(call)?;
         self.healer.granted(id.clone(), factory, &connection);
         let hop = call.scratch.take::<Arc<dyn Hop>>();
