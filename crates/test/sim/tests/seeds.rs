@@ -111,6 +111,16 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "a manager that was killed while it asked knew nothing to close afterwards",
     ),
     (
+        8153,
+        Rule::Carries,
+        "a refresh found its endpoint in no registry for ever, and nobody else could have said so",
+    ),
+    (
+        8788,
+        Rule::Close,
+        "a manager without a forwarder answered a Close of what it did not know",
+    ),
+    (
         1614,
         Rule::Torn,
         "a forwarder that came back after its registration had ended had to wait for the registry",

@@ -23,6 +23,10 @@ use nsm_chain::{
 use nsm_model::{path, select};
 use serde::{Deserialize, Serialize};
 
+/// What nobody here knows may stand at a forwarder that is away.
+const NOBODY_TO_CLOSE: &str = "no forwarder has registered with this node's manager: one that had the connection \
+                               before ends it when it is back";
+
 /// The forwarder that carries this connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Chosen(String);
@@ -175,10 +179,11 @@ impl Element<Connections> for DiscoverForwarder {
             Some(segment) => vec![segment.name.clone()],
             None => self.names(call).await,
         };
-        if names.is_empty() {
-            return next.close(call, connection).await;
-        }
         let mut errors = Vec::new();
+        if names.is_empty() {
+            errors.push(Error::new(Code::Unavailable, NOBODY_TO_CLOSE));
+            errors.extend(next.close(call, connection.clone()).await.err());
+        }
         for name in names {
             // One that has not registered again yet is owed the close.
             call.scratch.put(self.resolve(name).waiting());
