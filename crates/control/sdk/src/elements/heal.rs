@@ -5,8 +5,9 @@
 //! control plane in doubt is none: while packets flow the connection is asked for as it is, for
 //! however long hops are away; where they do not, it is broken. A heal that finds packets flowing
 //! after all turns back. A refresh that finds its endpoint in no registry is such a doubt as well:
-//! hops that could have said more may have been away. Waits grow, with jitter, from one heal to the next as well; there is one
-//! heal of a connection at a time, and what is said meanwhile is looked into before it ends.
+//! hops that could have said more may have been away. Waits grow, with jitter, from one heal to the
+//! next as well; there is one heal of a connection at a time, and what is said meanwhile is looked
+//! into before it ends.
 //! *Where it stands*: after `refresh`; before the elements that connect.
 //! *On Close*: nothing is healed any more.
 
