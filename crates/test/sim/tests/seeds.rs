@@ -121,6 +121,11 @@ const FOUND: &[(u64, Rule, &str)] = &[
         "a manager without a forwarder answered a Close of what it did not know",
     ),
     (
+        9130,
+        Rule::Addresses,
+        "a client sent from addresses of before through a tunnel that was made anew for others",
+    ),
+    (
         1614,
         Rule::Torn,
         "a forwarder that came back after its registration had ended had to wait for the registry",

@@ -26,6 +26,7 @@ use nsm_plan::{NetnsId, Side};
 
 use crate::{
     Tunnel,
+    lives::Broken,
     sides::{End, kernel_side},
     vnis::Vnis,
 };
@@ -180,8 +181,15 @@ impl Mechanisms {
             .store
             .kept::<Tunnel>()
             .filter(|known| known.remote == remote);
-        let kept = asked
-            .vni
+        // What is made anew may have other addresses. Until the other end has them as well, its old
+        // ones must lead nowhere: they may be somebody else's by now.
+        let anew = call.store.get::<Broken>().is_some();
+        let (known, offered) = if anew {
+            (None, None)
+        } else {
+            (known, asked.vni)
+        };
+        let kept = offered
             .filter(|vni| known.is_none_or(|known| known.vni == *vni))
             // Whoever asks may have been started again and forgotten it: packets flow through it.
             .or(known

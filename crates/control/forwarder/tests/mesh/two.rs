@@ -67,6 +67,29 @@ async fn ids_and_tunnel_are_the_same_after_many_refreshes() {
     assert_eq!((near.roles.vnis.len(), far.roles.vnis.len()), (0, 1));
 }
 
+/// The client's old addresses may be another's before its node has heard of the new ones: through
+/// the old tunnel they lead nowhere.
+#[tokio::test(start_paused = true)]
+async fn a_path_that_is_made_anew_has_a_tunnel_of_its_own() {
+    for broken in [false, true] {
+        let (world, near, far, nse) = two();
+        let client = world.client("nsc", &near);
+        let _session = connect(&client, "nsc-0").await;
+        let before = near.kernel.vnis();
+        for live in far.roles.lives.all().iter().filter(|_| broken) {
+            live.broken();
+        }
+        let again = connect(&client, "nsc-0").await;
+        let now = near.kernel.vnis();
+        assert_eq!(now, far.kernel.vnis());
+        assert_eq!(now != before, broken);
+        assert_eq!((near.roles.vnis.len(), far.roles.vnis.len()), (0, 1));
+        again.close().await.unwrap();
+        settle().await;
+        assert_eq!(left(&[&near, &far], &[&nse]), [""; 0]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_vni_that_is_taken_here_or_there_is_chosen_again() {
     for taken_near in [true, false] {
