@@ -4,7 +4,7 @@
 //! of the shortest life among the path's tokens, then asks again through `begin`; what fails is
 //! tried again with longer waits, so that two more tries fit before the lease ends. A token that
 //! is over in a fresh answer tells of a hop's clock and of nothing else: it does not count; and
-//! lives that are short again and again make longer and longer waits.
+//! lives that no refresh could come in time for, again and again, make longer and longer waits.
 //! *Where it stands*: after `begin`; before `heal`.
 //! *On Close*: the clock stops.
 
@@ -23,8 +23,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The part of the shortest life after which a refresh begins.
 const SHARE: u32 = 3;
-/// A clock that disagrees must not make a hot loop of refreshes: the first wait, which doubles for
-/// as long as lives stay that short, and the last.
+/// A clock that disagrees must not make a hot loop of refreshes: the shortest wait, which doubles
+/// for as long as lives end before it does, and the longest of those. A life that it can keep says
+/// nothing of a clock: hops show the same token until half of its life is over.
 const SHORTEST: Duration = Duration::from_secs(1);
 const SHORT_FOR_LONG: Duration = Duration::from_secs(32);
 /// What is refreshed when the path says nothing of expiry: a third of upstream's token life.
@@ -63,7 +64,7 @@ impl Refresh {
     }
 
     fn start(&self, call: &Call, connection: &Connection) -> Result<(), Error> {
-        let (mut wait, late) = wait(connection, self.tokens.now());
+        let (life, late) = life(connection, self.tokens.now());
         if let Some(Late { hop, by }) = late {
             tracing::warn!(
                 id = connection.id,
@@ -73,14 +74,9 @@ impl Refresh {
                  sides"
             );
         }
-        let Short(times) = call.store.get().unwrap_or_default();
-        let short = wait <= SHORTEST;
-        call.store
-            .put(Short(if short { times.saturating_add(1) } else { 0 }));
-        if short {
-            let doubled = SHORTEST.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX));
-            wait = doubled.min(SHORT_FOR_LONG);
-        }
+        let mut short = call.store.get::<Short>().unwrap_or_default();
+        let mut wait = short.wait(life);
+        call.store.put(short);
         wait -= wait * u32::try_from(seam::chance() % SPREAD).unwrap_or(0) / 1_024;
         let factory = Factory::<Connections>::of(call)?;
         let stop = CancellationToken::new();
@@ -97,9 +93,25 @@ impl Refresh {
     }
 }
 
-/// How many times in a row the wait was the shortest.
+/// How many times in a row a life was too short for any refresh.
 #[derive(Debug, Clone, Copy, Default)]
 struct Short(u32);
+
+impl Short {
+    /// How long to wait before asking again for what lives for so long.
+    fn wait(&mut self, life: Option<Duration>) -> Duration {
+        let times = std::mem::take(&mut self.0);
+        match life {
+            None => UNKNOWN,
+            Some(life) if life > SHORTEST => (life / SHARE).max(SHORTEST),
+            Some(_) => {
+                self.0 = times.saturating_add(1);
+                let doubled = 1_u32.checked_shl(times).unwrap_or(u32::MAX);
+                SHORTEST.saturating_mul(doubled).min(SHORT_FOR_LONG)
+            }
+        }
+    }
+}
 
 /// A hop whose token was over when it came.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,8 +120,8 @@ struct Late {
     by: Duration,
 }
 
-/// How long to wait before asking for a connection again, and whose clock is behind.
-fn wait(connection: &Connection, now: SystemTime) -> (Duration, Option<Late>) {
+/// The shortest life among the path's tokens, and whose clock is behind.
+fn life(connection: &Connection, now: SystemTime) -> (Option<Duration>, Option<Late>) {
     let (mut shortest, mut late) = (None, None);
     for segment in &connection.path.path_segments {
         let expires = segment.expires.as_option();
@@ -129,8 +141,7 @@ fn wait(connection: &Connection, now: SystemTime) -> (Duration, Option<Late>) {
             }
         }
     }
-    let wait = shortest.map_or(UNKNOWN, |life| (life / SHARE).max(SHORTEST));
-    (wait, late)
+    (shortest, late)
 }
 
 async fn run(factory: Factory<Connections>, wait: Duration, patience: Duration) {
@@ -207,11 +218,31 @@ mod tests {
                 path: MessageField::some(path),
                 ..Default::default()
             };
-            let (wait, late) = wait(&connection, now);
+            let (life, late) = life(&connection, now);
+            let wait = Short::default().wait(life);
             assert_eq!(wait.as_secs(), expected, "{lives:?}");
             let over = lives.iter().find(|life| **life < 0);
             let by = over.map(|life| Duration::from_secs(life.unsigned_abs()));
             assert_eq!(late.map(|late| late.by), by, "{lives:?}");
+        }
+    }
+
+    /// Tokens of six seconds are shown until three are left: no wait is longer than a life. Lives
+    /// that are over before anybody could ask again make longer and longer waits.
+    #[test]
+    fn waits_grow_where_no_refresh_could_come_in_time() {
+        for (lives, waits) in [
+            (
+                &[6_000, 3_000, 2_500, 2_500, 2_500][..],
+                &[2, 1, 1, 1, 1][..],
+            ),
+            (&[900, 900, 600_000, 900], &[1, 2, 200, 1]),
+            (&[1_000; 8], &[1, 2, 4, 8, 16, 32, 32, 32]),
+        ] {
+            let mut short = Short::default();
+            let lives = lives.iter().copied().map(Duration::from_millis);
+            let waited: Vec<_> = lives.map(|life| short.wait(Some(life)).as_secs()).collect();
+            assert_eq!(waited, waits);
         }
     }
 }
